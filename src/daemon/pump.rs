@@ -1,0 +1,216 @@
+//! Frames over a stream: one loop that reads, one that writes with urgent frames before bulk ones.
+//!
+//! Every wait has a deadline: a read that brings nothing and a write that moves nothing for
+//! [`SILENCE_SECONDS`] end the connection.
+
+use crate::model::limits::{MAX_BODY, MAX_HEADER, SILENCE_SECONDS};
+use crate::wire::{Deframer, Frame, FrameError, encode};
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// A frame on its way out.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    header: Vec<u8>,
+    body: Bytes,
+}
+
+impl Outgoing {
+    /// A message with its body.
+    #[must_use]
+    pub fn new<T: Serialize>(message: &T, body: impl Into<Bytes>) -> Self {
+        // Header types hold strings, numbers and lists only: they always serialise.
+        Self {
+            header: serde_json::to_vec(message).unwrap_or_default(),
+            body: body.into(),
+        }
+    }
+
+    /// Its length on the line before encryption, in bytes.
+    #[must_use]
+    pub fn wire_len(&self) -> usize {
+        8 + self.header.len() + self.body.len()
+    }
+}
+
+/// Where frames are left for the writing loop. Both queues are bounded; urgent frames overtake bulk ones.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// Small changes, answers, signs of life.
+    pub urgent: mpsc::Sender<Outgoing>,
+    /// Pieces of large transfers.
+    pub bulk: mpsc::Sender<Outgoing>,
+}
+
+/// The other end of an [`Outbox`].
+#[derive(Debug)]
+pub struct OutboxReader {
+    urgent: mpsc::Receiver<Outgoing>,
+    bulk: mpsc::Receiver<Outgoing>,
+}
+
+/// Makes a pair of queues: `urgent` frames deep, and two bulk frames.
+#[must_use]
+pub fn outbox(urgent: usize) -> (Outbox, OutboxReader) {
+    let (urgent_in, urgent_out) = mpsc::channel(urgent);
+    let (bulk_in, bulk_out) = mpsc::channel(2);
+    (
+        Outbox {
+            urgent: urgent_in,
+            bulk: bulk_in,
+        },
+        OutboxReader {
+            urgent: urgent_out,
+            bulk: bulk_out,
+        },
+    )
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// Nothing came, or nothing could be sent, for too long.
+    #[error("the peer was silent for {SILENCE_SECONDS} s")]
+    Silent,
+    /// What came is no frame.
+    #[error("the peer does not speak the protocol")]
+    Frame(#[from] FrameError),
+    /// The line failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+}
+
+/// How many bytes are gathered into one write at most, unless a single frame is larger.
+const GATHER: usize = 128 * 1024;
+
+/// Writes frames until both queues are closed and empty, then shuts the stream down.
+///
+/// # Errors
+/// When the line fails or nothing can be written within the deadline.
+pub async fn write_loop<W: AsyncWrite + Unpin>(
+    mut queue: OutboxReader,
+    mut stream: W,
+) -> Result<(), PumpError> {
+    let mut buffer = Vec::with_capacity(GATHER);
+    let (mut urgent_open, mut bulk_open) = (true, true);
+    while urgent_open || bulk_open {
+        buffer.clear();
+        tokio::select! {
+            biased;
+            frame = queue.urgent.recv(), if urgent_open => match frame {
+                Some(frame) => encode(&frame.header, &frame.body, &mut buffer),
+                None => urgent_open = false,
+            },
+            frame = queue.bulk.recv(), if bulk_open => match frame {
+                Some(frame) => encode(&frame.header, &frame.body, &mut buffer),
+                None => bulk_open = false,
+            },
+        }
+        while buffer.len() < GATHER
+            && let Ok(frame) = queue.urgent.try_recv()
+        {
+            encode(&frame.header, &frame.body, &mut buffer);
+        }
+        if !buffer.is_empty() {
+            within(stream.write_all(&buffer)).await?;
+            within(stream.flush()).await?;
+        }
+        if buffer.capacity() > 8 * GATHER {
+            buffer = Vec::with_capacity(GATHER);
+        }
+    }
+    within(stream.shutdown()).await
+}
+
+async fn within(work: impl Future<Output = io::Result<()>>) -> Result<(), PumpError> {
+    match timeout(Duration::from_secs(SILENCE_SECONDS), work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(PumpError::Silent),
+    }
+}
+
+/// Reads frames one after the other. Not safe to cancel in the middle of `next` unless the reader is dropped after it.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    stream: R,
+    deframer: Deframer,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// A reader with the limits of an authenticated session.
+    pub fn new(stream: R) -> Self {
+        Self::with_limits(stream, MAX_HEADER, MAX_BODY)
+    }
+
+    /// A reader with limits of its own, in bytes.
+    pub fn with_limits(stream: R, max_header: u32, max_body: u32) -> Self {
+        Self {
+            stream,
+            deframer: Deframer::new(max_header, max_body),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The next frame. The state between two reads is in `self`, so dropping the future loses no byte.
+    ///
+    /// # Errors
+    /// When the line ends, fails, is silent for too long, or carries something else.
+    pub async fn next(&mut self) -> Result<Frame, PumpError> {
+        loop {
+            if let Some(frame) = self.deframer.next(&mut self.buffer)? {
+                return Ok(frame);
+            }
+            self.buffer.reserve(64 * 1024);
+            let read = self.stream.read_buf(&mut self.buffer);
+            match timeout(Duration::from_secs(SILENCE_SECONDS), read).await {
+                Ok(Ok(0)) => return Err(PumpError::Closed),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(PumpError::Silent),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FrameReader, Outgoing, outbox, write_loop};
+    use crate::wire::Request;
+
+    #[tokio::test]
+    async fn urgent_frames_overtake_bulk_ones() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (outbox, queue) = outbox(4);
+        outbox
+            .bulk
+            .send(Outgoing::new(
+                &Request::UploadData { upload: 1 },
+                vec![7; 1000],
+            ))
+            .await
+            .unwrap();
+        outbox
+            .urgent
+            .send(Outgoing::new(&Request::Ping {}, Vec::new()))
+            .await
+            .unwrap();
+        drop(outbox);
+        write_loop(queue, near).await.unwrap();
+        let mut reader = FrameReader::new(far);
+        assert_eq!(
+            &reader.next().await.unwrap().header[..],
+            br#"{"op":"ping"}"#
+        );
+        assert_eq!(reader.next().await.unwrap().body.len(), 1000);
+        assert!(reader.next().await.is_err());
+    }
+}

@@ -1,0 +1,531 @@
+//! The arena of nodes. A node knows its parent and name; a directory knows its children and their sum.
+//!
+//! Invariants: every node but the root is in its parent's `children` under its own name; a directory's `sum` is the
+//! sum of the hashes of its children; the hash of a child directory covers that child's own sum, so two equal
+//! root sums mean two equal trees.
+
+use crate::model::{Entry, Kind, Mtime, Name, RelPath, Sum};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The id of a node: stable for the node's life, also across renames. Ids are not reused within a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NodeId(pub u64);
+
+/// What `lstat` said of a path on the local disk: how a change is noticed without reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stat {
+    /// Inode number.
+    pub inode: u64,
+    /// Birth time in nanoseconds since 1970, 0 where the file system has none: tells a reused inode number apart.
+    pub birth: i64,
+    /// Status change time in nanoseconds since 1970.
+    pub ctime: i64,
+    /// Number of names (hard links).
+    pub links: u32,
+}
+
+/// One entry of the tree.
+#[derive(Clone, Debug)]
+pub struct Node {
+    parent: NodeId,
+    name: Box<[u8]>,
+    /// What it is.
+    pub entry: Entry,
+    /// The local disk's view of it; `None` when it has to be looked at again.
+    pub stat: Option<Stat>,
+    children: BTreeMap<Box<[u8]>, NodeId>,
+    sum: Sum,
+}
+
+impl Node {
+    /// The id of the directory that holds it; its own for the root.
+    #[must_use]
+    pub fn parent(&self) -> NodeId {
+        self.parent
+    }
+
+    /// Its name; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The sum over its children; zero for what is not a directory.
+    #[must_use]
+    pub fn sum(&self) -> Sum {
+        self.sum
+    }
+
+    /// Its children in the order of their names.
+    pub fn children(&self) -> impl Iterator<Item = (&[u8], NodeId)> {
+        self.children.iter().map(|(name, id)| (&**name, *id))
+    }
+
+    /// Its children whose names come after `after`.
+    pub fn children_after(&self, after: &[u8]) -> impl Iterator<Item = (&[u8], NodeId)> {
+        use std::ops::Bound;
+        self.children
+            .range::<[u8], _>((Bound::Excluded(after), Bound::Unbounded))
+            .map(|(name, id)| (&**name, *id))
+    }
+
+    /// How many children it has.
+    #[must_use]
+    pub fn child_count(&self) -> usize {
+        self.children.len()
+    }
+
+    fn hash(&self) -> Sum {
+        let mut hasher = blake3::Hasher::new();
+        let mut number = |value: u64| {
+            hasher.update(&value.to_le_bytes());
+        };
+        number(self.name.len() as u64);
+        number(u64::from(self.entry.mode));
+        number(self.entry.mtime.secs.cast_unsigned());
+        number(u64::from(self.entry.mtime.nanos));
+        match &self.entry.kind {
+            Kind::Directory => {
+                number(1);
+                hasher.update(&self.sum.to_bytes());
+            }
+            Kind::File { size, digest } => {
+                number(2);
+                number(*size);
+                hasher.update(&digest.0);
+            }
+            Kind::Symlink { target } => {
+                number(3);
+                hasher.update(target);
+            }
+        }
+        hasher.update(&self.name);
+        Sum::of(*hasher.finalize().as_bytes())
+    }
+}
+
+/// A node as it is stored: everything but what follows from the other rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The directory that holds it.
+    pub parent: NodeId,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// What it is.
+    pub entry: Entry,
+    /// The local disk's view of it.
+    pub stat: Option<Stat>,
+}
+
+/// A tree of entries.
+#[derive(Debug)]
+pub struct Tree {
+    nodes: HashMap<NodeId, Node>,
+    next: u64,
+    inodes: HashMap<u64, NodeId>,
+    touched: BTreeSet<NodeId>,
+}
+
+const ROOT: NodeId = NodeId(0);
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tree {
+    /// An empty tree: a root directory alone.
+    #[must_use]
+    pub fn new() -> Self {
+        let entry = Entry {
+            kind: Kind::Directory,
+            mode: 0o755,
+            mtime: Mtime::default(),
+        };
+        let root = Node {
+            parent: ROOT,
+            name: Box::default(),
+            entry,
+            stat: None,
+            children: BTreeMap::new(),
+            sum: Sum::default(),
+        };
+        Self {
+            nodes: HashMap::from([(ROOT, root)]),
+            next: 1,
+            inodes: HashMap::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// The root's id.
+    #[must_use]
+    pub fn root(&self) -> NodeId {
+        ROOT
+    }
+
+    /// The sum of the whole tree. The root's own mode and time are not part of it.
+    #[must_use]
+    pub fn root_sum(&self) -> Sum {
+        self.nodes.get(&ROOT).map(Node::sum).unwrap_or_default()
+    }
+
+    /// How many nodes there are, the root not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// Whether there is nothing but the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A node by its id.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// A child by its name.
+    #[must_use]
+    pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.nodes.get(&dir)?.children.get(name).copied()
+    }
+
+    /// A node by its path.
+    #[must_use]
+    pub fn lookup(&self, path: &RelPath) -> Option<NodeId> {
+        path.components()
+            .try_fold(ROOT, |dir, name| self.child(dir, name))
+    }
+
+    /// The path of a node, if the node exists and its path is within the limits.
+    #[must_use]
+    pub fn path(&self, id: NodeId) -> Option<RelPath> {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != ROOT {
+            let node = self.nodes.get(&at)?;
+            names.push(&*node.name);
+            at = node.parent;
+        }
+        names.reverse();
+        RelPath::new(&names.join(&b'/')).ok()
+    }
+
+    /// Whether `id` is `dir` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, id: NodeId, dir: NodeId) -> bool {
+        let mut at = id;
+        loop {
+            if at == dir {
+                return true;
+            }
+            match self.nodes.get(&at) {
+                Some(node) if at != ROOT => at = node.parent,
+                _ => return false,
+            }
+        }
+    }
+
+    /// The node that was last seen under an inode number.
+    #[must_use]
+    pub fn by_inode(&self, inode: u64) -> Option<NodeId> {
+        self.inodes.get(&inode).copied()
+    }
+
+    /// Puts an entry under a name. A node that is there keeps its id and, if both are directories, its children;
+    /// otherwise its children go. Nothing happens when `dir` is not a directory of the tree.
+    pub fn put(
+        &mut self,
+        dir: NodeId,
+        name: &Name,
+        entry: Entry,
+        stat: Option<Stat>,
+    ) -> Option<NodeId> {
+        if !self.nodes.get(&dir)?.entry.is_dir() {
+            return None;
+        }
+        let id = match self.child(dir, name.as_bytes()) {
+            Some(id) => {
+                if !entry.is_dir() {
+                    self.clear(id);
+                }
+                self.change(id, |node| node.entry = entry);
+                id
+            }
+            None => {
+                let id = NodeId(self.next);
+                self.next += 1;
+                let node = Node {
+                    parent: dir,
+                    name: name.as_bytes().into(),
+                    entry,
+                    stat: None,
+                    children: BTreeMap::new(),
+                    sum: Sum::default(),
+                };
+                let hash = node.hash();
+                self.nodes.insert(id, node);
+                self.touched.insert(id);
+                self.link(dir, name.as_bytes(), id, hash);
+                id
+            }
+        };
+        self.set_stat(id, stat);
+        Some(id)
+    }
+
+    /// Sets mode and time of a node.
+    pub fn set_attributes(&mut self, id: NodeId, mode: u32, mtime: Mtime) {
+        self.change(id, |node| {
+            node.entry.mode = mode;
+            node.entry.mtime = mtime;
+        });
+    }
+
+    /// Remembers what the local disk said of a node.
+    pub fn set_stat(&mut self, id: NodeId, stat: Option<Stat>) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        if node.stat == stat {
+            return;
+        }
+        if let Some(old) = node.stat
+            && self.inodes.get(&old.inode) == Some(&id)
+        {
+            self.inodes.remove(&old.inode);
+        }
+        node.stat = stat;
+        if let Some(new) = stat {
+            self.inodes.insert(new.inode, id);
+        }
+        self.touched.insert(id);
+    }
+
+    /// Removes a node with everything below it; the root loses its children only.
+    pub fn remove(&mut self, id: NodeId) {
+        self.clear(id);
+        if id == ROOT {
+            return;
+        }
+        if self.unlink(id).is_some() {
+            self.set_stat(id, None);
+            self.nodes.remove(&id);
+            self.touched.insert(id);
+        }
+    }
+
+    /// Moves a node to a directory under a name, replacing what is there. Refused (`false`) when the directory is not
+    /// one, or lies within the node.
+    pub fn rename(&mut self, id: NodeId, dir: NodeId, name: &Name) -> bool {
+        if id == ROOT
+            || self.is_within(dir, id)
+            || !self.get(dir).is_some_and(|node| node.entry.is_dir())
+        {
+            return false;
+        }
+        match self.child(dir, name.as_bytes()) {
+            Some(there) if there == id => return true,
+            Some(there) if self.is_within(id, there) => return false,
+            Some(there) => self.remove(there),
+            None => {}
+        }
+        if self.unlink(id).is_none() {
+            return false;
+        }
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return false;
+        };
+        node.parent = dir;
+        node.name = name.as_bytes().into();
+        let hash = node.hash();
+        self.touched.insert(id);
+        self.link(dir, name.as_bytes(), id, hash);
+        true
+    }
+
+    /// Lets two nodes change places. Refused (`false`) when one lies within the other.
+    pub fn exchange(&mut self, a: NodeId, b: NodeId) -> bool {
+        if a == b || self.is_within(a, b) || self.is_within(b, a) {
+            return false;
+        }
+        let Some((node_a, node_b)) = self.nodes.get(&a).zip(self.nodes.get(&b)) else {
+            return false;
+        };
+        let place_a = (node_a.parent, node_a.name.clone());
+        let place_b = (node_b.parent, node_b.name.clone());
+        self.unlink(a);
+        self.unlink(b);
+        for (id, (dir, name)) in [(a, place_b), (b, place_a)] {
+            let Some(node) = self.nodes.get_mut(&id) else {
+                continue;
+            };
+            node.parent = dir;
+            node.name.clone_from(&name);
+            let hash = node.hash();
+            self.touched.insert(id);
+            self.link(dir, &name, id, hash);
+        }
+        true
+    }
+
+    /// The rows that changed since the last call: `None` for a node that is gone.
+    pub fn take_touched(&mut self) -> Vec<(NodeId, Option<Row>)> {
+        std::mem::take(&mut self.touched)
+            .into_iter()
+            .map(|id| (id, self.row(id)))
+            .collect()
+    }
+
+    /// A node as it is stored.
+    #[must_use]
+    pub fn row(&self, id: NodeId) -> Option<Row> {
+        self.nodes.get(&id).map(|node| Row {
+            parent: node.parent,
+            name: node.name.clone(),
+            entry: node.entry.clone(),
+            stat: node.stat,
+        })
+    }
+
+    /// Builds a tree from stored rows. Rows that do not hang together (a missing or wrong parent, a cycle, a bad
+    /// name, two of one name) are left out: the tree is a cache, and what is missing is found by comparison.
+    #[must_use]
+    pub fn from_rows(rows: impl IntoIterator<Item = (NodeId, Row)>) -> Self {
+        let mut tree = Self::new();
+        let mut below: HashMap<NodeId, Vec<(NodeId, Row)>> = HashMap::new();
+        for (id, row) in rows {
+            tree.next = tree.next.max(id.0.saturating_add(1));
+            if id == ROOT {
+                if row.entry.is_dir()
+                    && let Some(root) = tree.nodes.get_mut(&ROOT)
+                {
+                    root.entry = row.entry;
+                    root.stat = row.stat;
+                }
+            } else {
+                below.entry(row.parent).or_default().push((id, row));
+            }
+        }
+        let mut order = vec![ROOT];
+        let mut at = 0;
+        while let Some(dir) = order.get(at).copied() {
+            at += 1;
+            for (id, row) in below.remove(&dir).unwrap_or_default() {
+                if tree.adopt(dir, id, row) {
+                    order.push(id);
+                }
+            }
+        }
+        for id in order.iter().rev() {
+            tree.sum_up(*id);
+        }
+        tree.touched.clear();
+        tree
+    }
+
+    fn adopt(&mut self, dir: NodeId, id: NodeId, row: Row) -> bool {
+        let Some(parent) = self.nodes.get_mut(&dir) else {
+            return false;
+        };
+        if !parent.entry.is_dir()
+            || Name::new(&row.name).is_err()
+            || parent.children.contains_key(&row.name)
+        {
+            return false;
+        }
+        parent.children.insert(row.name.clone(), id);
+        if let Some(stat) = row.stat {
+            self.inodes.insert(stat.inode, id);
+        }
+        let node = Node {
+            parent: dir,
+            name: row.name,
+            entry: row.entry,
+            stat: row.stat,
+            children: BTreeMap::new(),
+            sum: Sum::default(),
+        };
+        self.nodes.insert(id, node);
+        true
+    }
+
+    /// Adds a node's hash, final once its own children were summed up, to its parent.
+    fn sum_up(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id) else {
+            return;
+        };
+        let (hash, parent) = (node.hash(), node.parent);
+        if id != ROOT
+            && let Some(parent) = self.nodes.get_mut(&parent)
+        {
+            parent.sum.add(hash);
+        }
+    }
+
+    fn clear(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let mut gone: Vec<NodeId> = std::mem::take(&mut node.children).into_values().collect();
+        if gone.is_empty() {
+            return;
+        }
+        while let Some(child) = gone.pop() {
+            self.set_stat(child, None);
+            if let Some(node) = self.nodes.remove(&child) {
+                gone.extend(node.children.into_values());
+            }
+            self.touched.insert(child);
+        }
+        self.change(id, |node| node.sum = Sum::default());
+    }
+
+    fn unlink(&mut self, id: NodeId) -> Option<()> {
+        let node = self.nodes.get(&id)?;
+        let (hash, parent, name) = (node.hash(), node.parent, node.name.clone());
+        self.nodes.get_mut(&parent)?.children.remove(&name)?;
+        self.change(parent, |dir| dir.sum.sub(hash));
+        Some(())
+    }
+
+    fn link(&mut self, dir: NodeId, name: &[u8], id: NodeId, hash: Sum) {
+        if let Some(parent) = self.nodes.get_mut(&dir) {
+            parent.children.insert(name.into(), id);
+        }
+        self.change(dir, |node| node.sum.add(hash));
+    }
+
+    /// Changes what a node's hash covers, and carries the difference up to the root: the cost is the node's depth.
+    fn change(&mut self, id: NodeId, edit: impl FnOnce(&mut Node)) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let mut old = node.hash();
+        edit(node);
+        let mut new = node.hash();
+        self.touched.insert(id);
+        let mut at = id;
+        while at != ROOT && old != new {
+            let Some(parent_id) = self.nodes.get(&at).map(Node::parent) else {
+                return;
+            };
+            let Some(parent) = self.nodes.get_mut(&parent_id) else {
+                return;
+            };
+            let before = parent.hash();
+            parent.sum.sub(old);
+            parent.sum.add(new);
+            (old, new) = (before, parent.hash());
+            at = parent_id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

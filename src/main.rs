@@ -1,0 +1,3 @@
+//! The `syncd` program.
+
+fn main() {}

@@ -1,0 +1,27 @@
+//! Bytes to values and back.
+//!
+//! A frame is `u32 header length | u32 body length | header: JSON | body: raw bytes`, lengths little-endian. It owns the
+//! framing, the one serde type per message and the packing of bodies; it does no input or output. The next layer
+//! (`engine`) gives the messages their meaning.
+//!
+//! Minor versions: [`MINOR`] is the newest that this build speaks; the lower of both sides holds.
+
+mod body;
+mod frame;
+mod message;
+mod schema;
+
+pub use body::{BodyError, BodyReader, BodyWriter};
+pub use frame::{Deframer, Frame, FrameError, encode};
+pub use message::{
+    Code, Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath,
+    WireTime,
+};
+pub use schema::schemas;
+
+/// ALPN name of the protocol.
+pub const ALPN: &[u8] = b"syncd/1";
+/// ALPN name of enrolment.
+pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
+/// The newest minor version that this build speaks.
+pub const MINOR: u16 = 0;
