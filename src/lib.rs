@@ -12,6 +12,7 @@
 
 pub mod model;
 
+pub mod delta;
 pub mod index;
 
 pub mod wire;
