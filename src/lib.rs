@@ -12,9 +12,12 @@
 
 pub mod model;
 
+pub mod debounce;
 pub mod delta;
 pub mod index;
 
 pub mod wire;
+
+pub mod engine;
 
 pub mod daemon;

@@ -1,0 +1,161 @@
+//! Comparing the view with the server: from the root down, only where sums differ.
+
+use super::{ClientEngine, Output, Phase, ProtocolError};
+use crate::debounce::Key;
+use crate::index::NodeId;
+use crate::model::{Digest, Entry, Kind, Name, PERMISSION_BITS};
+use crate::wire::{BodyReader, ListEntry, ListKind, Request, WireBytes, WirePath};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// A directory whose listing is coming in.
+#[derive(Debug)]
+pub(super) struct Listing {
+    dir: NodeId,
+    names: HashSet<Name>,
+}
+
+impl ClientEngine {
+    pub(super) fn start_compare(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Comparing;
+        self.lists.clear();
+        self.ask(self.view.root(), None, HashSet::new(), out);
+    }
+
+    fn ask(
+        &mut self,
+        dir: NodeId,
+        after: Option<WireBytes>,
+        names: HashSet<Name>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(path) = self.view.path(dir) else {
+            return;
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.lists.insert(id, Listing { dir, names });
+        out.push(Output::Send(
+            Request::List {
+                id,
+                path: WirePath::from(&path),
+                after,
+            },
+            Vec::new(),
+        ));
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one message, and where its consequences go"
+    )]
+    pub(super) fn listed(
+        &mut self,
+        id: u64,
+        entries: &[ListEntry],
+        more: Option<&WireBytes>,
+        found: bool,
+        body: &mut BodyReader<'_>,
+        _now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<(), ProtocolError> {
+        let Some(Listing { dir, mut names }) = self.lists.remove(&id) else {
+            return Err(ProtocolError("a listing that was not asked for"));
+        };
+        for entry in entries {
+            let name = entry.name.bytes().and_then(|bytes| Name::new(&bytes).ok());
+            let name = name.ok_or(ProtocolError("a listing with a name that is none"))?;
+            let digest = body
+                .digest()
+                .map_err(|_| ProtocolError("a listing with a short body"))?;
+            self.merge(dir, &name, entry, digest, out)?;
+            names.insert(name);
+        }
+        match more {
+            Some(_) if entries.is_empty() => return Err(ProtocolError("an endless listing")),
+            Some(after) if found => self.ask(dir, Some(after.clone()), names, out),
+            _ => self.drop_unlisted(dir, &names),
+        }
+        if self.lists.is_empty() {
+            self.go_live();
+        }
+        Ok(())
+    }
+
+    /// Makes one entry of the view what the server says, and marks it for a look if that was news.
+    fn merge(
+        &mut self,
+        dir: NodeId,
+        name: &Name,
+        listed: &ListEntry,
+        digest: Digest,
+        out: &mut Vec<Output>,
+    ) -> Result<(), ProtocolError> {
+        let kind = match &listed.kind {
+            ListKind::Directory {} => Kind::Directory,
+            ListKind::File { size } => Kind::File {
+                size: *size,
+                digest,
+            },
+            ListKind::Symlink { target } => Kind::Symlink {
+                target: target
+                    .bytes()
+                    .ok_or(ProtocolError("a target that is none"))?
+                    .into(),
+            },
+        };
+        let entry = Entry {
+            kind,
+            mode: listed.mode & PERMISSION_BITS,
+            mtime: listed.mtime.mtime(),
+        };
+        let key = Key {
+            dir,
+            name: name.clone(),
+        };
+        let old = self
+            .view
+            .child(dir, name.as_bytes())
+            .and_then(|id| self.view.get(id).map(|node| (id, node)));
+        let same = old.as_ref().is_some_and(|(_, node)| node.entry == entry);
+        let is_dir = entry.is_dir();
+        let stat = old
+            .as_ref()
+            .filter(|(_, node)| node.entry.is_dir() && is_dir)
+            .and_then(|(_, node)| node.stat);
+        if !same {
+            self.view.put(dir, name, entry, stat);
+            self.mark(key);
+        }
+        if is_dir && let Some(id) = self.view.child(dir, name.as_bytes()) {
+            let sum = self.view.get(id).map(crate::index::Node::sum);
+            if sum.map(crate::model::Sum::to_bytes) != Some(digest.0) {
+                self.ask(id, None, HashSet::new(), out);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server does not have goes from the view, and is looked at: the source may have it.
+    fn drop_unlisted(&mut self, dir: NodeId, names: &HashSet<Name>) {
+        let Some(node) = self.view.get(dir) else {
+            return;
+        };
+        let gone: Vec<(Name, NodeId)> = node
+            .children()
+            .filter(|(name, _)| !names.contains(*name))
+            .filter_map(|(name, id)| Some((Name::new(name).ok()?, id)))
+            .collect();
+        for (name, id) in gone {
+            self.view.remove(id);
+            self.mark(Key { dir, name });
+        }
+    }
+
+    /// Has a path looked at, unless it waits for its next try already, or the first scan will see it anyway.
+    fn mark(&mut self, key: Key) {
+        if self.scanned && self.queue.get(&key).is_none() {
+            self.found.push(key);
+        }
+    }
+}

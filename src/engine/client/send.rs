@@ -1,0 +1,136 @@
+//! Operations into messages, and what becomes of them.
+
+use super::{Batch, ClientEngine, Output, Phase, ProtocolError, Sent, Trouble};
+use crate::debounce::{Key, Wait};
+use crate::model::Fault;
+use crate::wire::{Code, Failed, Op, Request};
+use std::time::Duration;
+
+/// Bytes that an operation is counted with beside its content.
+const OP_BYTES: u64 = 200;
+/// A path whose change did not fit the server's tree so many times in a row counts as failed.
+const MAX_MISFITS: u32 = 3;
+/// How long a share whose disk is full, or read-only, rests before it is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+impl ClientEngine {
+    /// Queues an operation. `key` is the path that it is about: it is not looked at again before the acknowledgement.
+    pub(super) fn emit(&mut self, op: Op, body: &[&[u8]], key: Key, wait: Wait) {
+        for part in body {
+            self.batch.body.extend_from_slice(part);
+        }
+        if matches!(op, Op::Put { .. }) {
+            self.busy.entry(key.clone()).or_insert(None);
+            self.counters.files += 1;
+        }
+        self.batch.ops.push(op);
+        self.batch.sent.keys.push((key, wait));
+    }
+
+    pub(super) fn send_batch(&mut self, out: &mut Vec<Output>) {
+        if self.batch.ops.is_empty() {
+            return;
+        }
+        let Batch {
+            ops,
+            body,
+            mut sent,
+        } = std::mem::take(&mut self.batch);
+        let id = self.next_id;
+        self.next_id += 1;
+        sent.bytes = body.len() as u64 + ops.len() as u64 * OP_BYTES;
+        self.inflight_bytes += sent.bytes;
+        self.counters.bytes += body.len() as u64;
+        self.inflight.insert(id, sent);
+        out.push(Output::Send(
+            Request::Mutate {
+                id,
+                based_on: self.version,
+                ops,
+            },
+            body,
+        ));
+    }
+
+    /// A message was applied and is durable.
+    pub(super) fn applied(
+        &mut self,
+        id: u64,
+        version: u64,
+        failed: &[Failed],
+        now: Duration,
+    ) -> Result<(), ProtocolError> {
+        let Sent { keys, bytes } = self
+            .inflight
+            .remove(&id)
+            .ok_or(ProtocolError("an answer to a message that was not sent"))?;
+        self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
+        self.version = version;
+        for (index, (key, wait)) in keys.into_iter().enumerate() {
+            let again = self.busy.remove(&key).flatten();
+            match failed.iter().find(|failed| failed.index as usize == index) {
+                Some(failure) => self.refused(key, wait, failure, now),
+                None => {
+                    self.troubles.remove(&key);
+                    if let Some(again) = again {
+                        self.queue.wait(key, now, again);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The server could not apply a change: the view is wrong about it, and is compared.
+    fn refused(&mut self, key: Key, mut wait: Wait, failure: &Failed, now: Duration) {
+        self.resync = true;
+        match (failure.code.fault(), &failure.code) {
+            (Fault::Full | Fault::ReadOnly, Code::Fault(_)) => {
+                self.paused = Some((failure.message.clone(), now + PAUSE));
+                self.queue.wait(key, now, wait);
+            }
+            (Fault::Changed, _) if wait.failures < MAX_MISFITS => {
+                wait.failures += 1;
+                self.queue.wait(key, now, wait);
+            }
+            _ => self.fail(
+                key,
+                wait,
+                format!("the server could not apply it: {}", failure.message),
+                now,
+            ),
+        }
+    }
+
+    /// Notes that a path cannot be mirrored now, and when it is tried again.
+    pub(super) fn fail(&mut self, key: Key, mut wait: Wait, message: String, now: Duration) {
+        // As long again as it has failed so far: the pauses double.
+        let since = self.troubles.get(&key).map_or(now, |trouble| trouble.since);
+        let pause = now.saturating_sub(since).clamp(FIRST_RETRY, LONGEST_RETRY);
+        wait.failures += 1;
+        self.troubles
+            .insert(key.clone(), Trouble { message, since });
+        self.queue.wait(key, now + pause, wait);
+    }
+
+    /// After a failure: once nothing is under way, the view is compared with the server.
+    pub(super) fn begin_resync(&mut self, now: Duration, out: &mut Vec<Output>) {
+        if let Some((_, until)) = &self.paused {
+            if now < *until {
+                return;
+            }
+            self.paused = None;
+            self.resync = true;
+        }
+        if self.resync
+            && self.phase == Phase::Live
+            && self.inflight.is_empty()
+            && self.batch.ops.is_empty()
+        {
+            self.resync = false;
+            self.start_compare(out);
+        }
+    }
+}

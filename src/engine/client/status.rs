@@ -1,0 +1,161 @@
+//! What the engine says of itself.
+
+use super::{ClientEngine, Phase};
+use crate::debounce::Key;
+use crate::model::{Name, Problem, Skipped};
+use std::time::Duration;
+
+/// Sums since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counters {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+}
+
+/// What the engine is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// No session.
+    Offline,
+    /// The view is being compared with the server.
+    Comparing,
+    /// Changes are under way.
+    Mirroring,
+    /// Nothing is to be done.
+    Idle,
+}
+
+/// The state of a mirror at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What it is doing.
+    pub activity: Activity,
+    /// Age of the oldest change that is not durable on the server; zero when there is none.
+    pub lag: Duration,
+    /// Paths that are dirty or under way.
+    pub pending: usize,
+    /// Bytes of changes that are not acknowledged.
+    pub inflight_bytes: u64,
+    /// Bytes of content sent since the start.
+    pub sent_bytes: u64,
+    /// Files sent since the start.
+    pub sent_files: u64,
+    /// Entries of the view.
+    pub entries: usize,
+    /// Paths that could not be mirrored, the first of them, with how long.
+    pub problems: Vec<(Problem, Duration)>,
+    /// How many there are.
+    pub problems_total: usize,
+    /// Paths that are not mirrored by rule, the first of them.
+    pub skipped: Vec<Skipped>,
+    /// How many there are.
+    pub skipped_total: usize,
+    /// Why nothing is sent, or nothing is deleted, at present.
+    pub held: Option<String>,
+}
+
+/// So many problems and skipped paths are listed.
+const LISTED: usize = 1000;
+
+impl ClientEngine {
+    /// Whether everything is mirrored as far as it can be: nothing waits but paths that failed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Live
+            && self.paused.is_none()
+            && !self.resync
+            && self.scans.is_empty()
+            && self.found.is_empty()
+            && (self.missing.is_empty() || self.held.is_some())
+            && self.batch.ops.is_empty()
+            && self.inflight.is_empty()
+            && self.uploads.is_empty()
+            && self.large.is_empty()
+            && self.queue.is_idle()
+    }
+
+    /// Whether the whole source was looked at in this run, and what was found is done.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.scanned && self.settled && self.is_idle()
+    }
+
+    /// How many paths could not be mirrored, or whose deletion is held.
+    #[must_use]
+    pub fn problem_count(&self) -> usize {
+        self.troubles.len() + usize::from(self.held.is_some())
+    }
+
+    /// The number and time of the oldest change that is not durable.
+    pub(super) fn oldest(&self) -> Option<(u64, Duration)> {
+        let batch = self.batch.sent.keys.iter();
+        let sent = self
+            .inflight
+            .values()
+            .flat_map(|sent| &sent.keys)
+            .chain(batch)
+            .map(|(_, wait)| wait);
+        let uploads = self.uploads.values().map(|upload| &upload.wait);
+        let rest = self
+            .large
+            .iter()
+            .map(|(_, wait)| wait)
+            .chain(self.busy.values().flatten());
+        let under_way = sent
+            .chain(uploads)
+            .chain(rest)
+            .map(|wait| (wait.stamp, wait.since));
+        under_way
+            .chain(self.queue.oldest())
+            .reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)))
+    }
+
+    /// The state at one moment.
+    #[must_use]
+    pub fn snapshot(&self, now: Duration) -> Snapshot {
+        let activity = match self.phase {
+            Phase::Offline => Activity::Offline,
+            Phase::Comparing => Activity::Comparing,
+            Phase::Live if self.is_idle() => Activity::Idle,
+            Phase::Live => Activity::Mirroring,
+        };
+        let path = |key: &Key| {
+            self.view
+                .path(key.dir)
+                .and_then(|dir| dir.join(&Name::clone(&key.name)).ok())
+        };
+        let problems = self.troubles.iter().filter_map(|(key, trouble)| {
+            let problem = Problem {
+                path: path(key)?,
+                fault: crate::model::Fault::Io,
+                message: trouble.message.clone(),
+            };
+            Some((problem, now.saturating_sub(trouble.since)))
+        });
+        let skipped = self.skipped.iter().filter_map(|(key, reason)| {
+            Some(Skipped {
+                path: path(key)?,
+                reason,
+            })
+        });
+        let held = self.paused.as_ref().map(|(reason, _)| reason.clone());
+        Snapshot {
+            activity,
+            lag: self
+                .oldest()
+                .map_or(Duration::ZERO, |(_, since)| now.saturating_sub(since)),
+            pending: self.queue.len()
+                + self.found.len()
+                + self.inflight.values().map(|s| s.keys.len()).sum::<usize>(),
+            inflight_bytes: self.inflight_bytes,
+            sent_bytes: self.counters.bytes,
+            sent_files: self.counters.files,
+            entries: self.view.len(),
+            problems: problems.take(LISTED).collect(),
+            problems_total: self.troubles.len(),
+            skipped: skipped.take(LISTED).collect(),
+            skipped_total: self.skipped.len(),
+            held: held.or_else(|| self.held.map(|hold| hold.to_string())),
+        }
+    }
+}

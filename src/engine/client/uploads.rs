@@ -1,0 +1,322 @@
+//! Large files: read and sent by a job outside, staged by the server, and put in place here.
+
+use super::{ClientEngine, Output};
+use crate::debounce::{Key, Wait};
+use crate::engine::client::scan::is_clean;
+use crate::engine::source::{Found, FoundKind, Place, Source};
+use crate::index::{Node, NodeId};
+use crate::model::{Digest, Entry, Fault, Kind, Name, RelPath};
+use crate::wire::{Content, Failed, Op, Request, WirePath};
+use std::time::Duration;
+
+/// A large file to be read and sent.
+#[derive(Clone, Debug)]
+pub struct UploadJob {
+    /// The upload's id on the wire.
+    pub upload: u64,
+    /// Its directory on the local disk.
+    pub place: Place,
+    /// Its name there.
+    pub name: Name,
+    /// Contents that the server holds already, with their sizes: if the file is one of them, nothing is sent.
+    pub known: Vec<(u64, Digest)>,
+    /// The server's version of the file, by path and digest: only what differs from it is sent.
+    pub base: Option<(RelPath, Digest)>,
+}
+
+/// How the reading of a large file ended.
+#[derive(Clone, Debug)]
+pub enum ReadOutcome {
+    /// It was read without change, and everything was sent.
+    Sent {
+        /// What `fstat` said.
+        found: Found,
+        /// Its content digest.
+        digest: Digest,
+    },
+    /// It is one of the known contents; nothing was sent.
+    Known {
+        /// What `fstat` said.
+        found: Found,
+        /// Its content digest.
+        digest: Digest,
+    },
+    /// It changed while it was read, or is no regular file any more.
+    Changed,
+    /// The system refused to read it.
+    Failed(String),
+}
+
+/// A large file under way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) key: Key,
+    pub(super) wait: Wait,
+    inode: (u64, i64),
+    read: Option<(Found, Digest)>,
+}
+
+impl ClientEngine {
+    /// Starts the upload of a large file, or has it wait for its turn.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one path, its wait and state, and where jobs go"
+    )]
+    pub(super) fn large_file(
+        &mut self,
+        key: Key,
+        wait: Wait,
+        found: &Found,
+        path: &RelPath,
+        twin: Option<NodeId>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        let existing = self
+            .view
+            .child(key.dir, key.name.as_bytes())
+            .and_then(|id| self.view.get(id));
+        if !wait.event && existing.is_some_and(|node| is_clean(node, found)) {
+            self.troubles.remove(&key);
+            return;
+        }
+        let inode = (found.stat.inode, found.stat.birth);
+        if let Some(upload) = self
+            .uploads
+            .values_mut()
+            .find(|upload| upload.inode == inode)
+        {
+            // Renamed while under way: the upload goes to the new name. Changed: it is looked at again afterwards.
+            upload.key = key.clone();
+            self.queue.wait(key, now + Duration::from_millis(20), wait);
+            return;
+        }
+        if self.uploads.len() >= self.settings.uploads {
+            self.large.push_back((key, wait));
+            return;
+        }
+        let content = |node: &Node| match node.entry.kind {
+            Kind::File { size, digest } => Some((size, digest)),
+            _ => None,
+        };
+        let base = existing.and_then(content);
+        let known = base
+            .into_iter()
+            .chain(twin.and_then(|id| self.view.get(id)).and_then(content))
+            .collect();
+        let base = base
+            .filter(|_| !self.no_delta.contains(&key))
+            .map(|(_, digest)| (path.clone(), digest));
+        let Some(place) = self.place(key.dir) else {
+            return;
+        };
+        let upload = self.next_id;
+        self.next_id += 1;
+        out.push(Output::Upload(UploadJob {
+            upload,
+            place,
+            name: key.name.clone(),
+            known,
+            base,
+        }));
+        self.uploads.insert(
+            upload,
+            Upload {
+                key,
+                wait,
+                inode,
+                read: None,
+            },
+        );
+    }
+
+    /// The reading of a large file ended.
+    pub fn upload_read(
+        &mut self,
+        upload: u64,
+        outcome: ReadOutcome,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        match outcome {
+            ReadOutcome::Sent { found, digest } => {
+                if let Some(upload) = self.uploads.get_mut(&upload) {
+                    upload.read = Some((found, digest));
+                }
+            }
+            ReadOutcome::Known { found, digest } => {
+                if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
+                    self.known_content(key, wait, &found, digest);
+                }
+            }
+            ReadOutcome::Changed => {
+                if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
+                    out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
+                    self.reread(key, wait, now);
+                }
+            }
+            ReadOutcome::Failed(message) => {
+                if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
+                    out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
+                    self.fail(key, wait, message, now);
+                }
+            }
+        }
+    }
+
+    /// The server holds the content already: at this path (then only attributes differ), or at another.
+    fn known_content(&mut self, key: Key, wait: Wait, found: &Found, digest: Digest) {
+        let FoundKind::File { size } = found.kind else {
+            return;
+        };
+        let Some(path) = self
+            .view
+            .path(key.dir)
+            .and_then(|dir| dir.join(&key.name).ok())
+        else {
+            return;
+        };
+        let kind = Kind::File { size, digest };
+        self.troubles.remove(&key);
+        self.note_links(&key, found, &wait, digest);
+        if let Some(id) = self.view.child(key.dir, key.name.as_bytes())
+            && self
+                .view
+                .get(id)
+                .is_some_and(|node| node.entry.kind == kind)
+        {
+            self.view.set_stat(id, Some(found.stat));
+            return self.attributes(key, wait, id, found, &path);
+        }
+        let twin = self.view.by_inode(found.stat.inode);
+        let twin = twin.filter(|id| {
+            self.view
+                .get(*id)
+                .is_some_and(|node| node.entry.kind == kind)
+        });
+        match twin.and_then(|id| self.view.path(id)) {
+            Some(from) => self.put_large(
+                key,
+                wait,
+                found,
+                digest,
+                Content::Copy {
+                    from: WirePath::from(&from),
+                },
+            ),
+            // The twin went meanwhile: read the file again, and send it.
+            None => self.queue.wait(
+                key,
+                wait.since,
+                Wait {
+                    event: true,
+                    ..wait
+                },
+            ),
+        }
+    }
+
+    fn put_large(&mut self, key: Key, wait: Wait, found: &Found, digest: Digest, content: Content) {
+        let FoundKind::File { size } = found.kind else {
+            return;
+        };
+        let Some(path) = self
+            .view
+            .path(key.dir)
+            .and_then(|dir| dir.join(&key.name).ok())
+        else {
+            return;
+        };
+        let entry = Entry {
+            kind: Kind::File { size, digest },
+            mode: found.mode,
+            mtime: found.mtime,
+        };
+        self.view.put(key.dir, &key.name, entry, Some(found.stat));
+        self.counters.bytes += if matches!(content, Content::Copy { .. }) {
+            0
+        } else {
+            size
+        };
+        let op = Op::Put {
+            path: WirePath::from(&path),
+            mode: found.mode,
+            mtime: found.mtime.into(),
+            size,
+            content,
+        };
+        self.emit(op, &[&digest.0], key, wait);
+    }
+
+    /// The server has an upload complete and durable, or could not make it.
+    pub(super) fn staged(&mut self, upload: u64, failed: Option<Failed>, now: Duration) {
+        let Some(failed) = failed else {
+            self.ready.push(upload);
+            return;
+        };
+        let Some(Upload { key, mut wait, .. }) = self.uploads.remove(&upload) else {
+            return;
+        };
+        match failed.code.fault() {
+            Fault::Full | Fault::ReadOnly => {
+                self.paused = Some((failed.message, now + Duration::from_secs(2)));
+                self.queue.wait(key, now, wait);
+            }
+            Fault::Changed if self.no_delta.insert(key.clone()) => {
+                wait.event = true;
+                self.queue.wait(key, now, wait);
+            }
+            _ => self.fail(
+                key,
+                wait,
+                format!("the server could not store it: {}", failed.message),
+                now,
+            ),
+        }
+    }
+
+    /// Puts a staged upload in place, if the file is still the one that was read.
+    pub(super) fn commit_upload(&mut self, upload: u64, now: Duration, source: &mut impl Source) {
+        let Some(Upload {
+            key,
+            mut wait,
+            read,
+            ..
+        }) = self.uploads.remove(&upload)
+        else {
+            return;
+        };
+        let Some((found, digest)) = read else { return };
+        self.no_delta.remove(&key);
+        let there = self
+            .place(key.dir)
+            .and_then(|place| source.look(&place, &key.name).ok().flatten());
+        let same = there.as_ref().is_some_and(|there| {
+            (there.stat.inode, there.stat.birth) == (found.stat.inode, found.stat.birth)
+        });
+        if !same {
+            // Gone or replaced meanwhile: what is there now counts.
+            wait.event = true;
+            self.queue.wait(key, now, wait);
+            return;
+        }
+        if there.is_some_and(|there| there.stat != found.stat) {
+            self.queue.wait(
+                key.clone(),
+                now,
+                Wait {
+                    event: true,
+                    ..wait.clone()
+                },
+            );
+        }
+        if let Some(id) = self.view.child(key.dir, key.name.as_bytes())
+            && self.view.get(id).is_some_and(|node| node.entry.is_dir())
+        {
+            self.forget(id, source);
+        }
+        self.troubles.remove(&key);
+        self.note_links(&key, &found, &wait, digest);
+        self.put_large(key, wait, &found, digest, Content::Upload { upload });
+    }
+}
