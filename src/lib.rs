@@ -20,4 +20,6 @@ pub mod wire;
 
 pub mod engine;
 
+pub mod host;
+
 pub mod daemon;

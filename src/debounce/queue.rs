@@ -23,6 +23,10 @@ pub enum Hint {
     Settled,
     /// Written or made, and still open as far as is known: due when it rests.
     Touched,
+    /// Made: due at once, but a regular file is then waited for like one that is written.
+    Made,
+    /// Changed in its attributes: due very shortly, unless it is waited for anyway.
+    Attributes,
     /// Removed or moved away: due after the hold, in case it is an editor's save.
     Gone,
     /// A directory in which something came or went: its time is due shortly, once for many.
@@ -38,6 +42,8 @@ pub struct Timing {
     pub quiet: Duration,
     /// How long a file that never rests is waited for.
     pub longest: Duration,
+    /// How long changes of attributes are gathered.
+    pub attributes: Duration,
     /// How long the time of a directory is gathered.
     pub directory: Duration,
 }
@@ -48,6 +54,7 @@ impl Default for Timing {
             delete_hold: Duration::from_millis(50),
             quiet: Duration::from_millis(50),
             longest: Duration::from_secs(1),
+            attributes: Duration::from_millis(3),
             directory: Duration::from_millis(15),
         }
     }
@@ -64,6 +71,8 @@ pub struct Wait {
     pub stamp: u64,
     /// How many times it was tried and failed.
     pub failures: u32,
+    /// Whether all that is known is that it was made.
+    pub made: bool,
     /// Whether an event said so (its content is hashed) or only a scan (times are believed).
     pub event: bool,
 }
@@ -99,16 +108,22 @@ impl Queue {
         let old = self.waits.get(&key).cloned();
         let since = old.as_ref().map_or(now, |wait| wait.since);
         let due = match hint {
-            Hint::Settled => now,
+            Hint::Settled | Hint::Made => now,
             Hint::Touched => (now + timing.quiet).min(since + timing.longest),
             Hint::Gone => now + timing.delete_hold,
+            Hint::Attributes => match &old {
+                Some(wait) if wait.event => wait.due,
+                _ => now + timing.attributes,
+            },
             Hint::Inside => match &old {
                 Some(wait) => wait.due.min(now + timing.directory),
                 None => now + timing.directory,
             },
         };
         let failures = old.as_ref().map_or(0, |wait| wait.failures);
+        let side = matches!(hint, Hint::Inside | Hint::Attributes);
         let event = hint != Hint::Inside || old.as_ref().is_some_and(|wait| wait.event);
+        let made = hint == Hint::Made || side && old.as_ref().is_some_and(|wait| wait.made);
         self.set(
             key,
             old,
@@ -117,6 +132,7 @@ impl Queue {
                 since,
                 stamp: 0,
                 failures,
+                made,
                 event,
             },
         );

@@ -416,6 +416,7 @@ impl ClientEngine {
             since: now,
             stamp: self.queue.next_stamp(),
             failures: 0,
+            made: false,
             event: false,
         }
     }

@@ -36,6 +36,9 @@ impl ClientEngine {
         };
         match source.look(&place, &key.name) {
             Ok(None) => self.gone(&key, wait, source),
+            Ok(Some(found)) if wait.made && is_plain(&found) => {
+                self.queue.hint(key, Hint::Touched, now)
+            }
             Ok(Some(found)) => self.present(key, wait, &found, &place, now, source, out),
             Err(SourceError::Displaced | SourceError::Gone | SourceError::Changed) => {
                 self.displaced(key, wait, now);
@@ -402,4 +405,9 @@ impl ClientEngine {
             }
         }
     }
+}
+
+/// Whether it is a regular file with one name: its writer may still be at work.
+fn is_plain(found: &Found) -> bool {
+    matches!(found.kind, FoundKind::File { .. }) && found.stat.links < 2
 }
