@@ -12,8 +12,11 @@
 
 pub mod model;
 
+pub mod config;
 pub mod index;
 
 pub mod wire;
 
 pub mod daemon;
+
+pub mod cli;
