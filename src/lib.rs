@@ -12,6 +12,7 @@
 
 pub mod model;
 
+pub mod config;
 pub mod debounce;
 pub mod delta;
 pub mod index;
@@ -23,3 +24,5 @@ pub mod engine;
 pub mod host;
 
 pub mod daemon;
+
+pub mod cli;

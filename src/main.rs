@@ -1,3 +1,7 @@
 //! The `syncd` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    syncd::cli::main()
+}

@@ -1,0 +1,124 @@
+//! People: arguments, settings, reports, the log. One file a command.
+//!
+//! It merges defaults, file, environment and arguments into plain options, starts the log and a runtime, and turns every
+//! failure into a [`report::Report`] with an exit code. It decides nothing about trees; `daemon` does the work.
+
+mod ask;
+mod demo;
+mod flush;
+mod log;
+mod overview;
+pub mod render;
+pub mod report;
+mod runtime;
+mod serve;
+mod settings;
+mod shell;
+mod status;
+mod sync;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use report::Report;
+use std::process::ExitCode;
+
+/// Keeps directories mirrored over TLS, milliseconds behind
+#[derive(Debug, Parser)]
+#[command(name = "syncd", version = env!("SYNCD_VERSION"), max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// Log more: once for each change, twice for each message
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Log less: once for warnings and errors only, twice for errors only
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    quiet: u8,
+    /// How much is logged: a level (error, warn, info, debug, trace) or filter directives
+    #[arg(long, global = true, env = "SYNCD_LOG", value_name = "FILTER")]
+    log: Option<String>,
+}
+
+impl Global {
+    fn overrides(&self) -> log::Overrides {
+        let step = |count: u8| i8::try_from(count).unwrap_or(i8::MAX);
+        log::Overrides {
+            verbosity: step(self.verbose).saturating_sub(step(self.quiet)),
+            filter: self.log.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive the trees of clients into a directory
+    Server(serve::ServerArguments),
+    /// Keep a server's copy of a directory equal to it
+    Client(sync::ClientArguments),
+    /// Say what the running servers and clients do
+    Status(status::StatusArguments),
+    /// Wait until every change made so far is durable on the server
+    Flush(flush::FlushArguments),
+    /// Mirror a small tree with a real server and a real client in this terminal
+    Demo,
+    /// Print the completions of a shell
+    Completions(shell::CompletionsArguments),
+    /// Print the manual page, or write all pages to a directory
+    Man(shell::ManArguments),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected, 2 usage or settings, 3 finished with problems, \
+    4 peer not reached, 5 refused, 6 version mismatch, 7 local storage failed";
+
+/// Runs the program of this process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::from(report::EXIT_DONE),
+        Err(report) => report.print(),
+    }
+}
+
+/// Help and version go to standard output, wrong arguments to standard error.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when the stream is closed.
+    drop(error.print());
+    ExitCode::from(match error.exit_code() {
+        0 => report::EXIT_DONE,
+        _ => report::EXIT_USAGE,
+    })
+}
+
+fn run(arguments: Arguments) -> Result<(), Report> {
+    let overrides = arguments.global.overrides();
+    match arguments.command {
+        Command::Server(arguments) => serve::run(arguments, &overrides),
+        Command::Client(arguments) => sync::run(arguments, &overrides),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Flush(arguments) => flush::run(&arguments),
+        Command::Demo => demo::run(&overrides),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+use super::{age, bytes, count, number, text};
+use crate::daemon::status::Status;
+use serde_json::json;
+
+fn shown(value: serde_json::Value) -> String {
+    let status: Status = serde_json::from_value(value.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&status).unwrap(), value);
+    text(&status)
+}
+
+#[test]
+fn a_client_says_what_waits_and_why() {
+    let status = json!({
+        "role": "client", "source": "/home/me/src", "entries": 12345, "watches": 1,
+        "servers": [{
+            "address": "127.0.0.1:7440", "share": "src", "state": "mirroring", "lag_ms": 1234, "pending": 3,
+            "in_flight_bytes": 2048, "sent_bytes": 1_048_576, "sent_files": 1,
+            "last_error": "the peer\nERROR closed", "reconnect_in_ms": null,
+        }],
+        "problems": [{"path": "a\\nb", "message": "permission denied", "since_ms": 61_000}],
+        "problems_total": 7,
+        "skipped": [{"path": "pipe", "reason": "a pipe"}],
+        "skipped_total": 1,
+    });
+    assert_eq!(
+        shown(status),
+        "client  /home/me/src
+  12,345 entries, watched by 1 watch
+  to 127.0.0.1:7440, share src: mirroring
+    1.2 s behind, 3 paths wait, 2.0 KiB in flight, 1.0 MiB in 1 file sent
+    last error: the peer\\nERROR closed
+  PROBLEMS: 7 paths, the first 1
+    a\\nb: permission denied (for 1 min 1 s)
+  skipped by rule: 1 path
+    pipe: a pipe
+"
+    );
+}
+
+#[test]
+fn a_server_names_shares_writers_and_clients() {
+    let status = json!({
+        "role": "server", "directory": "/srv/mirror", "listen": ["127.0.0.1:7440"], "server_id": "ab12",
+        "shares": [{
+            "name": null, "path": "/srv/mirror", "writer": {"device": "laptop", "source": "laptop:/home/me/src"},
+            "connected": false, "entries": 2, "version": 1000, "generation": "f00d", "last_commit_age_ms": 5,
+            "drift": 1, "problems": [], "paused": "the disk is full",
+        }],
+        "clients": [{"device": "9f", "name": "laptop", "share": null, "since_ms": 90_000_000}],
+    });
+    assert_eq!(
+        shown(status),
+        "server  /srv/mirror
+  listening on 127.0.0.1:7440
+  id ab12
+  the directory itself: written by laptop from laptop:/home/me/src, which is away
+    /srv/mirror
+    2 entries, version 1,000 of f00d, last change 5 ms ago
+    PAUSED: the disk is full
+    drift: somebody else changed 1 path of the mirror
+  1 client connected
+    laptop (9f), the directory itself, for 1 d 1 h
+"
+    );
+}
+
+#[test]
+fn amounts_read_well() {
+    assert_eq!(number(0), "0");
+    assert_eq!(number(1_234_567), "1,234,567");
+    assert_eq!(count(1, "entry"), "1 entry");
+    assert_eq!(count(0, "entry"), "0 entries");
+    assert_eq!(count(2, "watch"), "2 watches");
+    assert_eq!(bytes(0), "0 B");
+    assert_eq!(age(999), "999 ms");
+    assert_eq!(age(59_999), "59.9 s");
+    assert_eq!(age(3_600_000), "1 h 0 min");
+}

@@ -1,0 +1,107 @@
+//! `syncd server`.
+
+use super::report::Report;
+use super::settings::{absolute, beside, load};
+use super::{log, render, runtime};
+use crate::config::{Address, Durability, Log, ServerConfig};
+use crate::daemon::options::{self, PlacedShare, ServerOptions};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// Arguments of `syncd server`.
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// The directory that receives: one client's tree, or a directory for each named share
+    #[arg(short, long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Settings; `config/server.toml` lists them all
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients are awaited (default: 127.0.0.1:7440); port 0 lets the system choose
+    #[arg(long, value_name = "ADDR:PORT", env = "SYNCD_LISTEN")]
+    listen: Option<Address>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong settings; whatever stops the server.
+pub fn run(arguments: ServerArguments, overrides: &log::Overrides) -> Result<(), Report> {
+    let (options, log) = merge(arguments)?;
+    log::start(&log, overrides)?;
+    runtime::run(|stop| serve(options, render::listening, stop))
+}
+
+/// Defaults, file, environment, arguments: the later wins.
+fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
+    let file = arguments.config.as_deref();
+    let config = load(file, ServerConfig::parse)?;
+    let mut shares = Vec::new();
+    for share in &config.shares {
+        shares.push(PlacedShare {
+            name: share.name.to_string(),
+            path: beside(file, &share.path)?,
+        });
+    }
+    let options = ServerOptions {
+        directory: absolute(&arguments.directory)?,
+        listen: arguments.listen.unwrap_or(config.listen).to_string(),
+        durability: match config.durability {
+            Durability::Full => options::Durability::Full,
+            Durability::None => options::Durability::None,
+        },
+        max_clients: usize::try_from(config.limits.max_clients).unwrap_or(usize::MAX),
+        max_unauthenticated: usize::try_from(config.limits.max_unauthenticated)
+            .unwrap_or(usize::MAX),
+        window: config.limits.window.0,
+        max_frame: u32::try_from(config.limits.max_frame.0).unwrap_or(u32::MAX),
+        shares,
+    };
+    let log = Log {
+        file: beside(file, &config.log.file)?,
+        ..config.log
+    };
+    Ok((options, log))
+}
+
+/// THE SEAM to `daemon`: serves until `stop` is cancelled, and calls `ready` once with the real address as soon as clients
+/// are accepted.
+///
+/// # Errors
+/// Whatever stops the server.
+pub async fn serve(
+    options: ServerOptions,
+    ready: impl FnOnce(SocketAddr) -> Result<(), Report>,
+    stop: CancellationToken,
+) -> Result<(), Report> {
+    drop((options, ready, stop));
+    Err(super::ask::not_connected("server"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ServerArguments, merge};
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn an_argument_wins_over_the_file_and_paths_are_relative_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("server.toml");
+        let text = "listen = \"127.0.0.1:1\"\n[log]\nfile = \"x.log\"\n[[share]]\nname = \"a\"\npath = \"b\"\n";
+        std::fs::write(&file, text).unwrap();
+        let arguments = |listen: Option<&str>| ServerArguments {
+            directory: PathBuf::from("/srv"),
+            config: Some(file.clone()),
+            listen: listen.map(|text| text.parse().unwrap()),
+        };
+        let (options, log) = merge(arguments(None)).unwrap();
+        assert_eq!(options.listen, "127.0.0.1:1");
+        assert_eq!(options.directory, Path::new("/srv"));
+        assert_eq!(options.shares[0].path, dir.path().join("b"));
+        assert_eq!(log.file, dir.path().join("x.log"));
+        let (options, _) = merge(arguments(Some("[::]:2"))).unwrap();
+        assert_eq!(options.listen, "[::]:2");
+    }
+}

@@ -1,0 +1,166 @@
+//! `syncd client`.
+
+use super::overview::{bytes, count};
+use super::report::{Kind, Report};
+use super::settings::{absolute, beside, load};
+use super::{log, render, runtime};
+use crate::config::{Address, BlockSize, ClientConfig, Log, ShareName};
+use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
+use crate::daemon::status::ClientStatus;
+use clap::Args;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// Arguments of `syncd client`.
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    /// The directory that is watched and never changed
+    #[arg(short, long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Settings; `config/client.toml` lists them all
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// An address of the server (default: 127.0.0.1:7440); may be given several times
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "SYNCD_SERVER",
+        value_delimiter = ','
+    )]
+    server: Vec<Address>,
+    /// The share on the server (default: the server's directory itself)
+    #[arg(long, value_name = "NAME", env = "SYNCD_SHARE")]
+    share: Option<ShareName>,
+    /// End when the server durably holds the tree
+    #[arg(long)]
+    once: bool,
+    /// Become the writer of a share that another source fills
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong settings; whatever stops the client; with `--once`, paths that could not be mirrored.
+pub fn run(arguments: ClientArguments, overrides: &log::Overrides) -> Result<(), Report> {
+    let (options, log) = merge(arguments)?;
+    log::start(&log, overrides)?;
+    let until = options.until;
+    let last = runtime::run(|stop| sync(options, stop))?;
+    match until {
+        Until::Stopped => Ok(()),
+        Until::Mirrored => conclude(&last),
+    }
+}
+
+/// Defaults, file, environment, arguments: the later wins.
+fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
+    let file = arguments.config.as_deref();
+    let config = load(file, ClientConfig::parse)?;
+    let named = !arguments.server.is_empty() || config.servers != ClientConfig::default().servers;
+    let servers = if arguments.server.is_empty() {
+        config.servers
+    } else {
+        arguments.server
+    };
+    let options = ClientOptions {
+        directory: absolute(&arguments.directory)?,
+        servers: servers.iter().map(Address::to_string).collect(),
+        choice: if named {
+            ServerChoice::Named
+        } else {
+            ServerChoice::Default
+        },
+        share: arguments
+            .share
+            .or(config.share)
+            .map(|name| name.to_string()),
+        block_size: match config.block_size {
+            BlockSize::Auto => None,
+            BlockSize::Fixed(size) => Some(size),
+        },
+        rescan: config.watch.rescan.0,
+        delete_hold: config.watch.delete_hold.0,
+        window: config.limits.window.0,
+        until: if arguments.once {
+            Until::Mirrored
+        } else {
+            Until::Stopped
+        },
+        holder: if arguments.take_over {
+            Holder::Replace
+        } else {
+            Holder::Respect
+        },
+    };
+    let log = Log {
+        file: beside(file, &config.log.file)?,
+        ..config.log
+    };
+    Ok((options, log))
+}
+
+/// What `--once` says in the end.
+fn conclude(last: &ClientStatus) -> Result<(), Report> {
+    if last.problems_total > 0 {
+        let message = format!(
+            "{} could not be mirrored",
+            count(last.problems_total, "path")
+        );
+        let more = last
+            .problems_total
+            .saturating_sub(last.problems.len() as u64);
+        let lines = last
+            .problems
+            .iter()
+            .map(|problem| format!("`{}`: {}", problem.path, problem.message))
+            .chain((more > 0).then(|| format!("and {}, see the log", count(more, "other path"))));
+        return Err(Report::new(Kind::Problems, message).detail(lines));
+    }
+    let sent: u64 = last.servers.iter().map(|server| server.sent_bytes).sum();
+    let skipped = match last.skipped_total {
+        0 => String::new(),
+        paths => format!(", {} skipped by rule", count(paths, "path")),
+    };
+    let entries = count(last.entries, "entry");
+    render::line(&format!(
+        "mirrored {entries}, sent {}{skipped}",
+        bytes(sent)
+    ))
+}
+
+/// THE SEAM to `daemon`: mirrors until `stop` is cancelled, with [`Until::Mirrored`] until the server durably holds the tree,
+/// and gives the last status.
+///
+/// # Errors
+/// Whatever stops the client.
+pub async fn sync(options: ClientOptions, stop: CancellationToken) -> Result<ClientStatus, Report> {
+    drop((options, stop));
+    Err(super::ask::not_connected("client"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientArguments, merge};
+    use crate::daemon::options::ServerChoice;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_server_is_the_default_until_somebody_names_one() {
+        let arguments = |servers: &[&str]| ClientArguments {
+            directory: PathBuf::from("/src"),
+            config: None,
+            server: servers.iter().map(|text| text.parse().unwrap()).collect(),
+            share: None,
+            once: false,
+            take_over: false,
+        };
+        let (options, _) = merge(arguments(&[])).unwrap();
+        assert_eq!(options.choice, ServerChoice::Default);
+        assert_eq!(options.servers, ["127.0.0.1:7440"]);
+        let (options, _) = merge(arguments(&["a:1", "b:2"])).unwrap();
+        assert_eq!(options.choice, ServerChoice::Named);
+        assert_eq!(options.servers, ["a:1", "b:2"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Settings of the client.
+
+use super::value::{between, period_between};
+use super::{Address, BlockSize, ConfigError, Log, Period, ShareName, Size, Source};
+use crate::model::limits::MUTATE_WINDOW;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// All settings of `syncd client`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientConfig {
+    /// The addresses of the server. The default counts as not chosen.
+    #[serde(deserialize_with = "super::value::addresses")]
+    pub servers: Vec<Address>,
+    /// The share; none for the server's directory itself.
+    #[serde(deserialize_with = "super::value::optional_share")]
+    pub share: Option<ShareName>,
+    /// The size of the blocks of which only changed ones are sent.
+    pub block_size: BlockSize,
+    /// How changes are noticed.
+    pub watch: Watch,
+    /// Bounds of what the client uses.
+    pub limits: ClientLimits,
+    /// The log.
+    pub log: Log,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            servers: vec![Address::loopback()],
+            share: None,
+            block_size: BlockSize::default(),
+            watch: Watch::default(),
+            limits: ClientLimits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// `[watch]`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// How often the whole tree is looked over for changes that no event told of.
+    #[serde(deserialize_with = "period_between::<_, 1_000, 2_592_000_000>")]
+    pub rescan: Period,
+    /// How long a deletion waits in case it is the first half of an editor's save.
+    #[serde(deserialize_with = "period_between::<_, 0, 10_000>")]
+    pub delete_hold: Period,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            rescan: Period(Duration::from_secs(3600)),
+            delete_hold: Period(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// `[limits]` of the client.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Bytes of changes that are sent before the server has acknowledged any.
+    #[serde(deserialize_with = "between::<_, 2_097_152, 1_073_741_824>")]
+    pub window: Size,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            window: Size(MUTATE_WINDOW),
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Reads settings; what is not set has its default.
+    ///
+    /// # Errors
+    /// When the text is not TOML, a key is unknown, or a value is of the wrong kind or out of its bounds.
+    pub fn parse(source: Source<'_>) -> Result<Self, ConfigError> {
+        toml::from_str(source.text).map_err(|error| ConfigError::from_toml(source, &error))
+    }
+}

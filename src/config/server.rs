@@ -1,0 +1,133 @@
+//! Settings of the server.
+
+use super::value::{between, number_between};
+use super::{Address, ConfigError, Log, ShareName, Size, Source};
+use crate::model::limits::{MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// All settings of `syncd server`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where clients are awaited.
+    pub listen: Address,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Bounds of what clients may use.
+    pub limits: ServerLimits,
+    /// The log.
+    pub log: Log,
+    /// Shares that lie elsewhere than in the server's directory.
+    #[serde(rename = "share")]
+    pub shares: Vec<Share>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: Address::loopback(),
+            durability: Durability::default(),
+            limits: ServerLimits::default(),
+            log: Log::default(),
+            shares: Vec::new(),
+        }
+    }
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// What is acknowledged survives a loss of power.
+    #[default]
+    Full,
+    /// What is acknowledged survives the death of the server, but not of the machine.
+    None,
+}
+
+/// `[limits]` of the server.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerLimits {
+    /// Connections of enrolled clients at a time.
+    #[serde(deserialize_with = "number_between::<_, 1, 65536>")]
+    pub max_clients: u64,
+    /// Connections that have not shown a certificate yet, at a time; beyond it the oldest is dropped.
+    #[serde(deserialize_with = "number_between::<_, 1, 65536>")]
+    pub max_unauthenticated: u64,
+    /// Bytes that one client may have sent without an acknowledgement; beyond it the server stops reading from it.
+    #[serde(deserialize_with = "between::<_, 2_097_152, 4_294_967_296>")]
+    pub window: Size,
+    /// Longest body of one message that is accepted from an enrolled client, in bytes.
+    #[serde(deserialize_with = "between::<_, 2_097_152, 4_194_304>")]
+    pub max_frame: Size,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_clients: 256,
+            max_unauthenticated: 64,
+            window: Size(MUTATE_WINDOW + UPLOAD_WINDOW),
+            max_frame: Size(u64::from(MAX_BODY)),
+        }
+    }
+}
+
+// The bounds of `max_frame` above: two of the longest messages that a client of this build sends, and what the format allows.
+const _: () = assert!(MAX_BODY == 4_194_304);
+
+/// One `[[share]]`: a share that lies in a directory of its own.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(from = "RawShare")]
+pub struct Share {
+    /// The name that clients ask for.
+    pub name: ShareName,
+    /// Its directory, relative to the file of settings.
+    pub path: PathBuf,
+    at: Range<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawShare {
+    name: toml::Spanned<ShareName>,
+    path: PathBuf,
+}
+
+impl From<RawShare> for Share {
+    fn from(raw: RawShare) -> Self {
+        Self {
+            at: raw.name.span(),
+            name: raw.name.into_inner(),
+            path: raw.path,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Reads settings; what is not set has its default.
+    ///
+    /// # Errors
+    /// When the text is not TOML, a key is unknown, a value is of the wrong kind or out of its bounds, or two shares
+    /// have one name.
+    pub fn parse(source: Source<'_>) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(source.text).map_err(|error| ConfigError::from_toml(source, &error))?;
+        let mut names = BTreeSet::new();
+        for share in &config.shares {
+            if !names.insert(&share.name) {
+                let message = format!("there are two shares named `{}`", share.name);
+                return Err(ConfigError::at(source, Some(share.at.clone()), &message));
+            }
+            if share.path.as_os_str().is_empty() {
+                let message = format!("expected the directory of share `{}`", share.name);
+                return Err(ConfigError::at(source, Some(share.at.clone()), &message));
+            }
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,96 @@
+//! What a daemon is told: defaults, file, environment and arguments already merged. The daemons never see the format of
+//! the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `syncd server` is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerOptions {
+    /// The directory of `-d`, absolute.
+    pub directory: PathBuf,
+    /// `HOST:PORT`; port 0 lets the system choose.
+    pub listen: String,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Connections of enrolled clients at a time.
+    pub max_clients: usize,
+    /// Connections without a certificate at a time.
+    pub max_unauthenticated: usize,
+    /// Bytes that one client may have sent without an acknowledgement.
+    pub window: u64,
+    /// Longest body of one message, in bytes.
+    pub max_frame: u32,
+    /// Shares that lie elsewhere than in `directory`.
+    pub shares: Vec<PlacedShare>,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// What is acknowledged survives a loss of power.
+    Full,
+    /// What is acknowledged survives the death of the server, but not of the machine.
+    None,
+}
+
+/// A share with a directory of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlacedShare {
+    /// The name that clients ask for.
+    pub name: String,
+    /// Its directory, absolute.
+    pub path: PathBuf,
+}
+
+/// What `syncd client` is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientOptions {
+    /// The directory of `-d`, absolute.
+    pub directory: PathBuf,
+    /// `HOST:PORT` of each server.
+    pub servers: Vec<String>,
+    /// Whether the user named the servers.
+    pub choice: ServerChoice,
+    /// The share; none for the server's directory itself.
+    pub share: Option<String>,
+    /// The size of the blocks that are compared, in bytes; none to choose it by the size of the file.
+    pub block_size: Option<u32>,
+    /// How often the whole tree is looked over.
+    pub rescan: Duration,
+    /// How long a deletion waits in case it is half of a save.
+    pub delete_hold: Duration,
+    /// Bytes of changes that are sent before any is acknowledged.
+    pub window: u64,
+    /// When it ends.
+    pub until: Until,
+    /// What to do with a share that another source fills.
+    pub holder: Holder,
+}
+
+/// Whether somebody said which server is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerChoice {
+    /// Nobody did: the default address is tried, and several local invites are an error.
+    Default,
+    /// The file, the environment or an argument did.
+    Named,
+}
+
+/// When a client ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// When it is stopped.
+    Stopped,
+    /// When the server durably holds the tree as it was found (`--once`).
+    Mirrored,
+}
+
+/// What to do with a share that another source fills.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// Leave it alone and end with the holder's name.
+    Respect,
+    /// Become its writer (`--take-over`).
+    Replace,
+}

@@ -1,0 +1,8 @@
+//! What the end-to-end tests stand on: homes, processes, trees, waiting.
+
+#![allow(dead_code, reason = "a helper may be there before its first test")]
+
+pub mod daemon;
+pub mod sandbox;
+pub mod tree;
+pub mod wait;
