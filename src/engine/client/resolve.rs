@@ -37,7 +37,7 @@ impl ClientEngine {
         match source.look(&place, &key.name) {
             Ok(None) => self.gone(&key, wait, source),
             Ok(Some(found)) if wait.made && is_plain(&found) => {
-                self.queue.hint(key, Hint::Touched, now)
+                self.queue.hint(key, Hint::Touched, now);
             }
             Ok(Some(found)) => self.present(key, wait, &found, &place, now, source, out),
             Err(SourceError::Displaced | SourceError::Gone | SourceError::Changed) => {

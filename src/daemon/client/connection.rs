@@ -1,0 +1,231 @@
+//! One server's connection: dialled for ever, a session while it lasts.
+
+use super::mirror::{Input, Link};
+use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
+use crate::daemon::connect::{ClientStream, ConnectKind, Connection, Connector};
+use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
+use crate::engine::client::Welcome;
+use crate::host::{clock, net, random};
+use crate::model::Sum;
+use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
+use crate::wire::{BodyReader, Code, Frame, MINOR, Request, Response};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{ReadHalf, split};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Frames that may wait for the line: more than a session ever has under way.
+const URGENT: usize = 4096;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long the last frames of a session may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Whom to dial, and as whom.
+pub(super) struct Dial {
+    pub(super) connector: Arc<Connector>,
+    pub(super) address: String,
+    pub(super) share: Option<String>,
+    pub(super) take_over: bool,
+    pub(super) directory: PathBuf,
+    pub(super) once: bool,
+    pub(super) line: SharedLine,
+}
+
+/// How a session ended.
+enum End {
+    Stopped,
+    Lost(String),
+    Refused(Code, String),
+}
+
+/// Keeps a session open until `stop`.
+///
+/// # Errors
+/// With `--once`: no connection within its patience, a refusal, or a line that is lost again and again.
+pub(super) async fn keep(
+    dial: Dial,
+    inputs: mpsc::Sender<Input>,
+    stop: CancellationToken,
+) -> Result<(), ClientError> {
+    let mut pause = FIRST_PAUSE;
+    let mut away_since = clock::monotonic();
+    while !stop.is_cancelled() {
+        let connected = tokio::select! {
+            connected = dial.connector.connect(&dial.address) => connected,
+            () = stop.cancelled() => break,
+        };
+        let reason = match connected {
+            Ok(connection) => {
+                let mut served = false;
+                let end = session(&dial, connection, &inputs, &stop, &mut served).await;
+                if served {
+                    pause = FIRST_PAUSE;
+                    away_since = clock::monotonic();
+                }
+                match end {
+                    End::Stopped => break,
+                    End::Lost(reason) if dial.once && away_since.elapsed() > ONCE_PATIENCE => {
+                        return Err(ClientError::Lost { server: dial.address, reason });
+                    }
+                    End::Lost(reason) => reason,
+                    End::Refused(code, message) => {
+                        let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
+                        if dial.once && !passing {
+                            return Err(ClientError::Refused { server: dial.address, code, message });
+                        }
+                        line(&dial.line).refused = !passing;
+                        message
+                    }
+                }
+            }
+            Err(error) => {
+                let patient = matches!(error.kind(), ConnectKind::Unreachable | ConnectKind::NoInvite);
+                if dial.once && (!patient || away_since.elapsed() > ONCE_PATIENCE) {
+                    return Err(ClientError::Connect(error));
+                }
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                format!("{error}{}; {}", cause.unwrap_or_default(), error.hint())
+            }
+        };
+        let wait = jittered(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        note(&dial.line, &reason, wait);
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    Ok(())
+}
+
+fn note(shared: &SharedLine, reason: &str, wait: Duration) {
+    let mut line = line(shared);
+    if line.last_error.as_deref() != Some(reason) {
+        tracing::warn!("{reason}; trying again");
+        line.last_error = Some(reason.to_owned());
+    }
+    line.retry = Some(clock::monotonic() + wait);
+}
+
+/// Between half and all of a pause, so that many clients do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let roll = random::bytes::<1>().map_or(128, |[byte]| u32::from(byte));
+    pause / 2 + pause * roll / 512
+}
+
+async fn session(
+    dial: &Dial,
+    connection: Connection,
+    inputs: &mpsc::Sender<Input>,
+    stop: &CancellationToken,
+    served: &mut bool,
+) -> End {
+    static EPOCHS: AtomicU64 = AtomicU64::new(1);
+    let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
+    let (read, write) = split(connection.stream);
+    let (outbox, queue) = outbox(URGENT);
+    let mut writer = tokio::spawn(write_loop(queue, write));
+    let window = Arc::new(Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0)));
+    let mut frames = FrameReader::new(read);
+    let hello = Request::Hello {
+        minor: MINOR,
+        share: dial.share.clone(),
+        source: source_id(&connection.device_id, &dial.directory),
+        source_name: format!("{}:{}", net::host_name(), dial.directory.display()),
+        take_over: dial.take_over,
+    };
+    drop(outbox.urgent.send(Outgoing::new(&hello, Vec::new())).await);
+    let link = Link { epoch, outbox, window: Arc::clone(&window) };
+    let end = tokio::select! {
+        end = talk(dial, &connection.server_id, link.clone(), &mut frames, inputs, served) => end,
+        () = stop.cancelled() => End::Stopped,
+        () = keep_alive(&link.outbox) => End::Lost("the connection failed".to_owned()),
+    };
+    window.close();
+    drop(link);
+    drop(inputs.send(Input::Disconnected(epoch)).await);
+    if matches!(end, End::Stopped) {
+        // The engine lets go of its end when it stops; then the last frames go out.
+        drop(tokio::time::timeout(LAST_WORDS, &mut writer).await);
+    }
+    writer.abort();
+    end
+}
+
+/// The same source of the same device is the same writer, also when its state was lost.
+fn source_id(device: &str, directory: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(device.as_bytes()).update(b"\n").update(path.as_os_str().as_bytes());
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
+async fn keep_alive(outbox: &Outbox) {
+    let mut tick = interval(Duration::from_secs(KEEPALIVE_SECONDS));
+    loop {
+        tick.tick().await;
+        if outbox.urgent.send(Outgoing::new(&Request::Ping {}, Vec::new())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn talk(
+    dial: &Dial,
+    server_id: &str,
+    link: Link,
+    frames: &mut FrameReader<ReadHalf<ClientStream>>,
+    inputs: &mpsc::Sender<Input>,
+    served: &mut bool,
+) -> End {
+    let epoch = link.epoch;
+    let window = Arc::clone(&link.window);
+    let mut link = Some(link);
+    loop {
+        let (response, frame) = match next(frames).await {
+            Ok(next) => next,
+            Err(PumpError::Io(error)) => {
+                let rejected = dial.connector.rejected(server_id, &error);
+                let reason = rejected.map_or_else(|| error.to_string(), |why| why.to_string());
+                return End::Lost(format!("the connection to `{}` failed: {reason}", dial.address));
+            }
+            Err(error) => return End::Lost(format!("lost the server at `{}`: {error}", dial.address)),
+        };
+        let input = match response {
+            Response::Welcome { version, first_contact, ref share, .. } => {
+                let (Some(link), Ok(sum)) = (link.take(), BodyReader::new(&frame.body).digest()) else {
+                    return End::Lost("the server broke the protocol".to_owned());
+                };
+                *served = true;
+                let mut line = line(&dial.line);
+                *line = super::Line::default();
+                drop(line);
+                tracing::info!("connected to `{}`", dial.address);
+                let welcome = Welcome { sum: Sum::of(sum.0), version, first_contact };
+                Input::Connected { link, mirror: format!("{server_id}-{share}"), welcome }
+            }
+            Response::Refused { code, message } => return End::Refused(code, message),
+            Response::Received { bytes } => {
+                window.add_permits(usize::try_from(bytes).unwrap_or(0));
+                continue;
+            }
+            other => Input::Response { epoch, response: other, body: frame.body },
+        };
+        if inputs.send(input).await.is_err() {
+            return End::Stopped;
+        }
+    }
+}
+
+async fn next(frames: &mut FrameReader<ReadHalf<ClientStream>>) -> Result<(Response, Frame), PumpError> {
+    let frame = frames.next().await?;
+    let response = serde_json::from_slice(&frame.header)
+        .map_err(|error| PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+    Ok((response, frame))
+}

@@ -1,0 +1,295 @@
+//! The engine's thread: events, answers and the time in; messages and jobs out.
+
+use super::ClientError;
+use super::uploader::{Job, Uploader};
+use crate::daemon::pump::{Outbox, Outgoing};
+use crate::debounce::Hint;
+use crate::engine::client::{ClientEngine, Output, ReadOutcome, Settings, Snapshot, Welcome};
+use crate::host::clock;
+use crate::host::source::{DiskSource, SourceRoot};
+use crate::host::watch::{Mailbox, Seen, Watcher};
+use crate::index::Tree;
+use crate::wire::Response;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// The way to the server while a session lasts.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    /// Tells sessions apart: what comes late from an older one is dropped.
+    pub(super) epoch: u64,
+    pub(super) outbox: Outbox,
+    /// Bytes of uploads that may still be sent. Closed when the session ends.
+    pub(super) window: Arc<Semaphore>,
+}
+
+/// What the engine's thread is told.
+pub(super) enum Input {
+    /// A session is open, with the mirror that it is about.
+    Connected { link: Link, mirror: String, welcome: Welcome },
+    /// It is over.
+    Disconnected(u64),
+    /// The server said something.
+    Response { epoch: u64, response: Response, body: Bytes },
+    /// A large file was read.
+    Read { epoch: u64, upload: u64, outcome: ReadOutcome },
+    /// A marker of this name was or will be written: tell when all before it is durable.
+    Flush { name: String, reply: oneshot::Sender<()> },
+    /// What goes on, and how many directories are watched.
+    Status(oneshot::Sender<Option<(Snapshot, usize)>>),
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Input")
+    }
+}
+
+/// What a mirror works on.
+pub(super) struct Setup {
+    pub(super) root: SourceRoot,
+    pub(super) private: PathBuf,
+    pub(super) settings: Settings,
+    pub(super) rescan: Duration,
+    pub(super) block_size: Option<u32>,
+    pub(super) once: bool,
+}
+
+/// An engine with its source.
+struct Bench {
+    mirror: String,
+    engine: ClientEngine,
+    source: DiskSource,
+}
+
+struct Loop<'a> {
+    setup: Setup,
+    started: Instant,
+    runtime: &'a Handle,
+    stop: &'a CancellationToken,
+    queue: mpsc::Receiver<Input>,
+    mailbox: Arc<Mailbox>,
+    uploader: Uploader,
+    bench: Option<Bench>,
+    link: Option<Link>,
+    flushes: HashMap<String, oneshot::Sender<()>>,
+    flushing: HashMap<u64, oneshot::Sender<()>>,
+    next_token: u64,
+    next_rescan: Duration,
+    out: Vec<Output>,
+}
+
+/// Inputs that are taken before the engine has its turn.
+const TAKE: usize = 256;
+
+/// Runs a mirror until it is stopped, or with `once` until everything is mirrored. Gives the last state.
+///
+/// # Errors
+/// When the source cannot be watched.
+pub(super) fn run(
+    setup: Setup,
+    inputs: mpsc::Sender<Input>,
+    queue: mpsc::Receiver<Input>,
+    runtime: &Handle,
+    stop: &CancellationToken,
+) -> Result<Option<(Snapshot, usize)>, ClientError> {
+    let uploader = Uploader::start(setup.root.clone(), &setup.private, setup.block_size, inputs, runtime, stop);
+    let mut looped = Loop {
+        next_rescan: setup.rescan,
+        setup,
+        started: clock::monotonic(),
+        runtime,
+        stop,
+        queue,
+        mailbox: Arc::new(Mailbox::default()),
+        uploader,
+        bench: None,
+        link: None,
+        flushes: HashMap::new(),
+        flushing: HashMap::new(),
+        next_token: 1,
+        out: Vec::new(),
+    };
+    while !stop.is_cancelled() {
+        let more = looped.turn()?;
+        if looped.is_done() {
+            break;
+        }
+        if !more {
+            looped.wait();
+        }
+    }
+    let last = looped.snapshot();
+    looped.uploader.end();
+    Ok(last)
+}
+
+impl Loop<'_> {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Takes what came, gives the engine its turn and carries out what it wants. Whether there is more to do at once.
+    fn turn(&mut self) -> Result<bool, ClientError> {
+        for _ in 0..TAKE {
+            let Ok(input) = self.queue.try_recv() else { break };
+            self.input(input)?;
+        }
+        let now = self.now();
+        let seen = self.mailbox.take();
+        let Some(bench) = &mut self.bench else { return Ok(false) };
+        for marker in &seen.markers {
+            if let Some(reply) = self.flushes.remove(marker) {
+                self.flushing.insert(self.next_token, reply);
+                self.next_token += 1;
+            }
+        }
+        let tokens: Vec<u64> = self.flushing.keys().copied().collect();
+        events(&mut bench.engine, seen, now);
+        for token in tokens {
+            bench.engine.flush(token, now);
+        }
+        if now >= self.next_rescan {
+            self.next_rescan = now + self.setup.rescan;
+            bench.engine.rescan();
+        }
+        let more = bench.engine.step(now, &mut bench.source, &mut self.out);
+        self.carry_out();
+        Ok(more)
+    }
+
+    fn input(&mut self, input: Input) -> Result<(), ClientError> {
+        let now = self.now();
+        let epoch = self.link.as_ref().map(|link| link.epoch);
+        match input {
+            Input::Connected { link, mirror, welcome } => {
+                self.prepare(mirror)?;
+                if let Some(bench) = &mut self.bench {
+                    if self.link.is_some() {
+                        bench.engine.disconnected(now);
+                    }
+                    bench.engine.connected(&welcome, &mut self.out);
+                }
+                self.link = Some(link);
+            }
+            Input::Disconnected(ended) if Some(ended) == epoch => {
+                self.link = None;
+                if let Some(bench) = &mut self.bench {
+                    bench.engine.disconnected(now);
+                }
+            }
+            Input::Response { epoch: of, response, body } if Some(of) == epoch => {
+                if let Some(bench) = &mut self.bench
+                    && let Err(error) = bench.engine.response(response, &body, now, &mut self.out)
+                {
+                    tracing::error!(%error, "the session ends");
+                    bench.engine.disconnected(now);
+                    self.link = None;
+                }
+            }
+            Input::Read { epoch: of, upload, outcome } if Some(of) == epoch => {
+                if let Some(bench) = &mut self.bench {
+                    bench.engine.upload_read(upload, outcome, now, &mut self.out);
+                }
+            }
+            Input::Flush { name, reply } => {
+                self.flushes.insert(name, reply);
+            }
+            Input::Status(reply) => drop(reply.send(self.snapshot())),
+            Input::Disconnected(_) | Input::Response { .. } | Input::Read { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The engine of a mirror: the one that runs, or a new one when the server is another than before.
+    fn prepare(&mut self, mirror: String) -> Result<(), ClientError> {
+        if self.bench.as_ref().is_some_and(|bench| bench.mirror == mirror) {
+            return Ok(());
+        }
+        self.bench = None;
+        self.mailbox = Arc::new(Mailbox::default());
+        let watcher = Watcher::new(&self.setup.private, Arc::clone(&self.mailbox))?;
+        let source = DiskSource::new(self.setup.root.clone(), watcher);
+        let engine = ClientEngine::new(self.setup.settings, self.setup.root.identity(), Tree::new());
+        self.bench = Some(Bench { mirror, engine, source });
+        Ok(())
+    }
+
+    fn carry_out(&mut self) {
+        for output in self.out.drain(..) {
+            match (output, &self.link) {
+                (Output::Send(request, body), Some(link)) => {
+                    // The queue is deeper than what the engine has under way: it is never full while the line lives.
+                    if link.outbox.urgent.try_send(Outgoing::new(&request, body)).is_err() {
+                        link.window.close();
+                    }
+                }
+                (Output::Upload(job), Some(link)) => self.uploader.push(Job { link: link.clone(), job }),
+                (Output::Flushed(token), _) => {
+                    if let Some(reply) = self.flushing.remove(&token) {
+                        drop(reply.send(()));
+                    }
+                }
+                (Output::Send(..) | Output::Upload(_), None) => {}
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.setup.once && self.bench.as_ref().is_some_and(|bench| bench.engine.is_mirrored())
+    }
+
+    fn snapshot(&self) -> Option<(Snapshot, usize)> {
+        let bench = self.bench.as_ref()?;
+        Some((bench.engine.snapshot(self.now()), bench.source.watches()))
+    }
+
+    /// Waits for an input, an event, or the time of the next thing that is due.
+    fn wait(&mut self) {
+        let now = self.now();
+        let mut due = self.next_rescan;
+        if let Some(bench) = &mut self.bench {
+            bench.source.relax();
+            if let Some(next) = bench.engine.next_due() {
+                due = due.min(next);
+            }
+        }
+        let (stop, queue, mailbox) = (self.stop, &mut self.queue, Arc::clone(&self.mailbox));
+        let input = self.runtime.block_on(async {
+            tokio::select! {
+                input = queue.recv() => input,
+                () = mailbox.arrived() => None,
+                () = tokio::time::sleep(due.saturating_sub(now)) => None,
+                () = stop.cancelled() => None,
+            }
+        });
+        if let Some(input) = input
+            && let Err(error) = self.input(input)
+        {
+            tracing::error!(%error, "the mirror stops");
+            self.stop.cancel();
+        }
+    }
+}
+
+fn events(engine: &mut ClientEngine, seen: Seen, now: Duration) {
+    if seen.overflow {
+        tracing::warn!("events were lost: the whole tree is looked at again");
+        engine.rescan();
+    }
+    for ((dir, name), hint) in seen.entries {
+        engine.event(dir, &name, hint, now);
+    }
+    for (dir, hint) in seen.directories {
+        match hint {
+            Hint::Gone => engine.root_event(now),
+            _ => engine.directory_event(dir, hint, now),
+        }
+    }
+}

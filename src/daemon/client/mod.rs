@@ -1,0 +1,372 @@
+//! The client: for each server one connection, one engine on a thread of its own, and the readers of large files.
+//!
+//! A server that is away delays no other: each mirror has its own watches, queue, view and connection.
+
+mod connection;
+mod mirror;
+mod uploader;
+
+use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
+use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
+use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
+use crate::engine::client::{Activity, Settings, Snapshot};
+use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
+use crate::host::source::SourceRoot;
+use crate::wire::Code;
+use mirror::Input;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long `--once` waits for a server that cannot be reached.
+pub const ONCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What stops a client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The source cannot be opened.
+    #[error("cannot open the directory `{}`", .path.display())]
+    Source {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// State cannot be kept.
+    #[error("cannot keep state")]
+    State(#[from] DirsError),
+    /// Events cannot be had.
+    #[error("cannot watch the directory")]
+    Watch(#[from] crate::host::watch::WatchError),
+    /// Several servers could be meant.
+    #[error("several servers of this user are known, and none was named: {}", .servers.join(", "))]
+    Ambiguous {
+        /// Where they listen.
+        servers: Vec<String>,
+    },
+    /// `--once`: no connection could be made.
+    #[error("gave up after {} s", ONCE_PATIENCE.as_secs())]
+    Connect(#[source] ConnectError),
+    /// `--once`: the server was there and went.
+    #[error("the server at `{server}` was lost: {reason}")]
+    Lost {
+        /// Which.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server does not want this client.
+    #[error("the server at `{server}` refused: {message}")]
+    Refused {
+        /// Which.
+        server: String,
+        /// Why, for a program.
+        code: Code,
+        /// Why, and what to do.
+        message: String,
+    },
+}
+
+impl ClientError {
+    /// The class of a failed connection, if it is one.
+    #[must_use]
+    pub fn connect_kind(&self) -> Option<ConnectKind> {
+        match self {
+            Self::Connect(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a connection, for the status.
+#[derive(Debug, Clone, Default)]
+struct Line {
+    refused: bool,
+    last_error: Option<String>,
+    retry: Option<std::time::Instant>,
+}
+
+type SharedLine = Arc<Mutex<Line>>;
+
+fn line(shared: &SharedLine) -> std::sync::MutexGuard<'_, Line> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One server's mirror, as the rest of the program sees it.
+#[derive(Debug, Clone)]
+struct Mirror {
+    address: String,
+    share: Option<String>,
+    line: SharedLine,
+    inputs: mpsc::Sender<Input>,
+    markers: PathBuf,
+}
+
+/// A running client: what its control socket answers from.
+#[derive(Debug, Clone)]
+pub struct ClientHandle {
+    source: PathBuf,
+    mirrors: Vec<Mirror>,
+}
+
+impl ClientHandle {
+    /// The state at one moment.
+    pub async fn status(&self) -> ClientStatus {
+        let mut status = ClientStatus {
+            source: self.source.display().to_string(),
+            servers: Vec::new(),
+            entries: 0,
+            watches: 0,
+            problems: Vec::new(),
+            problems_total: 0,
+            skipped: Vec::new(),
+            skipped_total: 0,
+        };
+        for mirror in &self.mirrors {
+            let (reply, answer) = oneshot::channel();
+            let asked = mirror.inputs.send(Input::Status(reply)).await;
+            let snapshot = if asked.is_ok() { answer.await.ok().flatten() } else { None };
+            mirror.report(snapshot, &mut status);
+        }
+        status
+    }
+
+    /// Returns when every change that was made before is durable on every server.
+    ///
+    /// # Errors
+    /// When a marker cannot be written, or the client ends meanwhile.
+    pub async fn flush(&self) -> Result<(), String> {
+        let mut waiting = Vec::new();
+        for mirror in &self.mirrors {
+            let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
+            let (reply, answer) = oneshot::channel();
+            let stopped = || "the client is stopping".to_owned();
+            mirror.inputs.send(Input::Flush { name: name.clone(), reply }).await.map_err(|_| stopped())?;
+            let path = mirror.markers.join(&name);
+            std::fs::write(&path, "").map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+            waiting.push((path, answer));
+        }
+        for (path, answer) in waiting {
+            let done = answer.await;
+            drop(std::fs::remove_file(path));
+            done.map_err(|_| "the client is stopping".to_owned())?;
+        }
+        Ok(())
+    }
+}
+
+impl Mirror {
+    fn report(&self, snapshot: Option<(Snapshot, usize)>, status: &mut ClientStatus) {
+        let line = line(&self.line).clone();
+        let mut peer = PeerStatus {
+            address: self.address.clone(),
+            share: self.share.clone(),
+            state: if line.refused { PeerState::Refused } else { PeerState::Connecting },
+            lag_ms: 0,
+            pending: 0,
+            in_flight_bytes: 0,
+            sent_bytes: 0,
+            sent_files: 0,
+            last_error: line.last_error,
+            reconnect_in_ms: line.retry.map(|at| {
+                let left = at.saturating_duration_since(crate::host::clock::monotonic());
+                milliseconds(left)
+            }),
+        };
+        if let Some((snapshot, watches)) = snapshot {
+            peer.state = match snapshot.activity {
+                Activity::Offline => peer.state,
+                Activity::Comparing => PeerState::Comparing,
+                Activity::Mirroring => PeerState::Mirroring,
+                Activity::Idle => PeerState::Idle,
+            };
+            peer.lag_ms = milliseconds(snapshot.lag);
+            peer.pending = snapshot.pending as u64;
+            peer.in_flight_bytes = snapshot.inflight_bytes;
+            peer.sent_bytes = snapshot.sent_bytes;
+            peer.sent_files = snapshot.sent_files;
+            peer.last_error = snapshot.held.clone().or(peer.last_error);
+            status.entries = status.entries.max(snapshot.entries as u64);
+            status.watches += watches as u64;
+            status.problems_total += snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
+            status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
+            let problems = snapshot.problems.into_iter().map(|(problem, age)| PathProblem {
+                path: problem.path.to_string(),
+                message: problem.message,
+                since_ms: Some(milliseconds(age)),
+            });
+            status.problems.extend(problems);
+            if snapshot.deletions_held {
+                status.problems.push(PathProblem {
+                    path: ".".to_owned(),
+                    message: snapshot.held.unwrap_or_default(),
+                    since_ms: None,
+                });
+            }
+            if status.skipped.is_empty() {
+                let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
+                    path: skipped.path.to_string(),
+                    reason: skipped.reason.to_owned(),
+                });
+                status.skipped.extend(skipped);
+            }
+        }
+        status.servers.push(peer);
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A client that was prepared: its source is open and its state is locked, but nothing runs.
+#[derive(Debug)]
+pub struct Client {
+    options: ClientOptions,
+    connector: Arc<Connector>,
+    root: SourceRoot,
+    state: StateDir,
+    _claim: Claim,
+}
+
+impl Client {
+    /// Opens the source and locks its state.
+    ///
+    /// # Errors
+    /// When the source cannot be opened, another client mirrors it, or no server is meant in particular.
+    pub fn prepare(options: ClientOptions, dirs: Dirs) -> Result<Self, ClientError> {
+        let cannot_open = |source| ClientError::Source { path: options.directory.clone(), source };
+        let root = SourceRoot::open(&options.directory).map_err(cannot_open)?;
+        let state = dirs.state_of(DirKind::Source, &options.directory)?;
+        let claim = state.claim()?;
+        let connector = Arc::new(Connector::new(dirs));
+        if options.choice == ServerChoice::Default {
+            let known = connector.local_servers();
+            if known.len() > 1 {
+                let servers = known.iter().map(|invite| invite.addresses.join(" ")).collect();
+                return Err(ClientError::Ambiguous { servers });
+            }
+        }
+        Ok(Self { options, connector, root, state, _claim: claim })
+    }
+
+    /// Mirrors until `stop` is cancelled, or with [`Until::Mirrored`] until every server durably holds the tree.
+    /// `started` gets the handle of the running client.
+    ///
+    /// # Errors
+    /// What stops the client. With several servers, the first of those errors, after all have ended.
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        started: impl FnOnce(ClientHandle),
+    ) -> Result<ClientStatus, ClientError> {
+        let mut mirrors = Vec::new();
+        let mut tasks = JoinSet::new();
+        for address in &self.options.servers {
+            let (inputs, queue) = mpsc::channel(1024);
+            let private = self.state.path().join(mirror_name(address, self.options.share.as_deref()));
+            let shared = SharedLine::default();
+            mirrors.push(Mirror {
+                address: address.clone(),
+                share: self.options.share.clone(),
+                line: Arc::clone(&shared),
+                inputs: inputs.clone(),
+                markers: private.join("markers"),
+            });
+            let setup = mirror::Setup {
+                root: self.root.clone(),
+                private,
+                settings: self.settings(),
+                rescan: self.options.rescan,
+                block_size: self.options.block_size,
+                once: self.options.until == Until::Mirrored,
+            };
+            let dial = connection::Dial {
+                connector: Arc::clone(&self.connector),
+                address: address.clone(),
+                share: self.options.share.clone(),
+                take_over: self.options.holder == Holder::Replace,
+                directory: self.options.directory.clone(),
+                once: self.options.until == Until::Mirrored,
+                line: shared,
+            };
+            tasks.spawn(one(setup, dial, inputs, queue, stop.child_token()));
+        }
+        let handle = ClientHandle { source: self.options.directory.clone(), mirrors: mirrors.clone() };
+        started(handle.clone());
+        let mut first_error = None;
+        let mut last = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            match done {
+                Ok(Ok(snapshot)) => last.push(snapshot),
+                Ok(Err(error)) => first_error = first_error.or(Some(error)),
+                Err(error) => tracing::error!(%error, "a mirror ended unexpectedly"),
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => {
+                let nobody = ClientHandle { source: self.options.directory, mirrors: Vec::new() };
+                let mut status = nobody.status().await;
+                for (mirror, snapshot) in mirrors.iter().zip(last) {
+                    mirror.report(snapshot, &mut status);
+                }
+                Ok(status)
+            }
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = Settings { window: self.options.window, ..Settings::default() };
+        settings.timing.delete_hold = self.options.delete_hold;
+        settings
+    }
+}
+
+/// The name of a mirror's directory in the state of its source.
+fn mirror_name(address: &str, share: Option<&str>) -> String {
+    let text = format!("{address}\n{}", share.unwrap_or_default());
+    format!("mirror-{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
+}
+
+/// One server: the engine's thread and the connection, until either ends the other.
+async fn one(
+    setup: mirror::Setup,
+    dial: connection::Dial,
+    inputs: mpsc::Sender<Input>,
+    queue: mpsc::Receiver<Input>,
+    stop: CancellationToken,
+) -> Result<Option<(Snapshot, usize)>, ClientError> {
+    let engine_stop = stop.clone();
+    let back = inputs.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let mut engine = tokio::task::spawn_blocking(move || {
+        let done = mirror::run(setup, back, queue, &runtime, &engine_stop);
+        engine_stop.cancel();
+        done
+    });
+    let mut link = std::pin::pin!(connection::keep(dial, inputs, stop.clone()));
+    let ended = tokio::select! {
+        done = &mut engine => {
+            link.await?;
+            return flatten(done);
+        }
+        ended = &mut link => ended,
+    };
+    stop.cancel();
+    let done = flatten(engine.await);
+    ended?;
+    done
+}
+
+type EngineEnd = Result<Result<Option<(Snapshot, usize)>, ClientError>, tokio::task::JoinError>;
+
+fn flatten(done: EngineEnd) -> Result<Option<(Snapshot, usize)>, ClientError> {
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "the engine ended unexpectedly");
+        Ok(None)
+    })
+}
