@@ -4,7 +4,18 @@
 //! touches a file: it is fed with consecutive pieces. `wire` carries what it makes, `host` feeds and applies it.
 
 mod content;
+mod encoder;
 mod instruction;
+mod lookup;
+mod matcher;
+mod recipe;
+mod rolling;
 
 pub use content::{ContentHasher, digest};
+pub use encoder::{DeltaEncoder, Encoded};
 pub use instruction::{Instruction, InstructionError, Instructions, patch, unpack};
+pub use matcher::Work;
+pub use recipe::{
+    BLOCK_BYTES, Block, MAX_BLOCKS, MAX_BLOCKS_PER_MESSAGE, Recipe, RecipeBuilder, RecipeCollector,
+    RecipeError, block_count, block_size, is_block_size, pack_blocks,
+};

@@ -1,0 +1,379 @@
+//! Recipes: the blocks of a content by a weak and a strong hash.
+//!
+//! Packed blocks (wire and disk), 20 bytes each: `weak u32 LE | strong [16]`. A recipe on disk:
+//!
+//! ```text
+//! version u8 = 1 | block u32 | seed u64 | size u64 | blocks           all little-endian
+//! ```
+
+use blake3::Hasher;
+
+use crate::delta::rolling::Rolling;
+use crate::model::limits::{MAX_BLOCK, MIN_BLOCK};
+
+/// Bytes of a packed block.
+pub const BLOCK_BYTES: usize = 20;
+/// Blocks that one message carries at most (640 KiB).
+pub const MAX_BLOCKS_PER_MESSAGE: usize = 32 * 1024;
+/// Blocks of a recipe at most, about 100 MB of memory: a file of 4 TiB. Larger files have no recipe.
+pub const MAX_BLOCKS: u64 = 4 * 1024 * 1024;
+/// Blocks up to which a larger file has more of them instead of larger ones.
+const USUAL_BLOCKS: u64 = 128 * 1024;
+
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 1 + 4 + 8 + 8;
+
+/// The hashes of one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    /// Its weak sum under the recipe's seed.
+    pub weak: u32,
+    /// The first 16 bytes of its BLAKE3 hash.
+    pub strong: [u8; 16],
+}
+
+/// The blocks of a content. All but the last have `block` bytes; the last has at least one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    size: u64,
+    block: u32,
+    seed: u64,
+    blocks: Vec<Block>,
+}
+
+/// Why values are not a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeError {
+    /// The block size is none of the powers of two that are allowed.
+    #[error("a block size of {block} bytes is not allowed")]
+    BlockSize {
+        /// What was announced, in bytes.
+        block: u32,
+    },
+    /// The content is too large for a recipe.
+    #[error("a content of {size} bytes in blocks of {block} bytes has too many blocks")]
+    Size {
+        /// Size of the content, in bytes.
+        size: u64,
+        /// Size of a block, in bytes.
+        block: u32,
+    },
+    /// More or fewer blocks than the size asks for.
+    #[error("expected {expected} blocks, found {found}")]
+    Count {
+        /// As many as the size asks for.
+        expected: u64,
+        /// As many as there are.
+        found: u64,
+    },
+    /// A packed list that is cut inside a block or longer than a message may be.
+    #[error("{length} bytes are not a list of packed blocks")]
+    Length {
+        /// Its length, in bytes.
+        length: usize,
+    },
+    /// A stored recipe of another version, or none at all.
+    #[error("this is not a stored recipe of version {VERSION}")]
+    Version,
+}
+
+/// The block size for a content of `size` bytes: 4 KiB up to 16 MiB, then 8 KiB, and more where a recipe would get more
+/// than 131,072 blocks, but at most 1 MiB.
+#[must_use]
+pub fn block_size(size: u64) -> u32 {
+    let least = if size <= 16 * 1024 * 1024 {
+        MIN_BLOCK
+    } else {
+        2 * MIN_BLOCK
+    };
+    let even = size.div_ceil(USUAL_BLOCKS).min(u64::from(MAX_BLOCK));
+    let even = u32::try_from(even).unwrap_or(MAX_BLOCK);
+    even.next_power_of_two().clamp(least, MAX_BLOCK)
+}
+
+/// Whether a peer may ask for blocks of this size: a power of two from 4 KiB to 1 MiB.
+#[must_use]
+pub fn is_block_size(block: u32) -> bool {
+    block.is_power_of_two() && (MIN_BLOCK..=MAX_BLOCK).contains(&block)
+}
+
+/// How many blocks a content has, its size and the block size in bytes.
+///
+/// # Errors
+/// When the block size is not allowed or there are too many blocks.
+pub fn block_count(size: u64, block: u32) -> Result<u64, RecipeError> {
+    if !is_block_size(block) {
+        return Err(RecipeError::BlockSize { block });
+    }
+    let count = size.div_ceil(u64::from(block));
+    if count > MAX_BLOCKS {
+        return Err(RecipeError::Size { size, block });
+    }
+    Ok(count)
+}
+
+impl Recipe {
+    /// A recipe from its parts, as a peer or a file gives them.
+    ///
+    /// # Errors
+    /// When the parts do not fit each other or a limit.
+    pub fn new(size: u64, block: u32, seed: u64, blocks: Vec<Block>) -> Result<Self, RecipeError> {
+        let expected = block_count(size, block)?;
+        let found = blocks.len() as u64;
+        if found != expected {
+            return Err(RecipeError::Count { expected, found });
+        }
+        Ok(Self {
+            size,
+            block,
+            seed,
+            blocks,
+        })
+    }
+
+    /// Length of the content, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Size of a block, in bytes.
+    #[must_use]
+    pub fn block(&self) -> u32 {
+        self.block
+    }
+
+    /// Seed of the weak sums.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The blocks in lists that fit into a message each; one empty list for an empty content.
+    pub fn lists(&self) -> impl Iterator<Item = &[Block]> {
+        let none = self.blocks.is_empty().then_some(&[][..]);
+        none.into_iter()
+            .chain(self.blocks.chunks(MAX_BLOCKS_PER_MESSAGE))
+    }
+
+    /// How many bytes it takes on disk.
+    #[must_use]
+    pub fn packed_length(&self) -> usize {
+        HEAD_BYTES + self.blocks.len() * BLOCK_BYTES
+    }
+
+    /// The recipe as it is stored.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.packed_length());
+        out.push(VERSION);
+        out.extend_from_slice(&self.block.to_le_bytes());
+        out.extend_from_slice(&self.seed.to_le_bytes());
+        out.extend_from_slice(&self.size.to_le_bytes());
+        pack_blocks(&self.blocks, &mut out);
+        out
+    }
+
+    /// A stored recipe.
+    ///
+    /// # Errors
+    /// When the bytes are anything else.
+    pub fn unpack(packed: &[u8]) -> Result<Self, RecipeError> {
+        let (&[VERSION], packed) = packed.split_first_chunk().ok_or(RecipeError::Version)? else {
+            return Err(RecipeError::Version);
+        };
+        let (block, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
+        let (seed, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
+        let (size, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
+        let mut blocks = Vec::with_capacity(packed.len() / BLOCK_BYTES);
+        unpack_into(packed, &mut blocks)?;
+        let (size, seed) = (u64::from_le_bytes(*size), u64::from_le_bytes(*seed));
+        Self::new(size, u32::from_le_bytes(*block), seed, blocks)
+    }
+}
+
+/// Appends blocks in packed form.
+pub fn pack_blocks(blocks: &[Block], out: &mut Vec<u8>) {
+    out.reserve(blocks.len() * BLOCK_BYTES);
+    for block in blocks {
+        out.extend_from_slice(&block.weak.to_le_bytes());
+        out.extend_from_slice(&block.strong);
+    }
+}
+
+fn unpack_into(packed: &[u8], blocks: &mut Vec<Block>) -> Result<(), RecipeError> {
+    let (rows, []) = packed.as_chunks::<BLOCK_BYTES>() else {
+        return Err(RecipeError::Length {
+            length: packed.len(),
+        });
+    };
+    for row in rows {
+        let (weak, strong) = row.split_at(4);
+        let mut block = Block {
+            weak: 0,
+            strong: [0; 16],
+        };
+        block.strong.copy_from_slice(strong);
+        block.weak = weak.first_chunk().copied().map_or(0, u32::from_le_bytes);
+        blocks.push(block);
+    }
+    Ok(())
+}
+
+/// Collects a recipe from the lists that a peer sends. Memory follows what arrived, not what was announced.
+#[derive(Clone, Debug)]
+pub struct RecipeCollector {
+    size: u64,
+    block: u32,
+    seed: u64,
+    expected: u64,
+    blocks: Vec<Block>,
+}
+
+impl RecipeCollector {
+    /// Expects the recipe of a content of `size` bytes with the block size and seed that were asked for.
+    ///
+    /// # Errors
+    /// When there can be no such recipe.
+    pub fn new(size: u64, block: u32, seed: u64) -> Result<Self, RecipeError> {
+        Ok(Self {
+            size,
+            block,
+            seed,
+            expected: block_count(size, block)?,
+            blocks: Vec::new(),
+        })
+    }
+
+    /// Takes the next packed blocks.
+    ///
+    /// # Errors
+    /// When they are malformed or too many.
+    pub fn push(&mut self, packed: &[u8]) -> Result<(), RecipeError> {
+        let length = packed.len();
+        if length > MAX_BLOCKS_PER_MESSAGE * BLOCK_BYTES {
+            return Err(RecipeError::Length { length });
+        }
+        let found = self.blocks.len() as u64 + (length / BLOCK_BYTES) as u64;
+        if found > self.expected {
+            return Err(RecipeError::Count {
+                expected: self.expected,
+                found,
+            });
+        }
+        unpack_into(packed, &mut self.blocks)
+    }
+
+    /// The recipe, after the last list.
+    ///
+    /// # Errors
+    /// When blocks are missing.
+    pub fn finish(self) -> Result<Recipe, RecipeError> {
+        Recipe::new(self.size, self.block, self.seed, self.blocks)
+    }
+}
+
+/// Makes a recipe from consecutive pieces of a content.
+#[derive(Clone, Debug)]
+pub struct RecipeBuilder {
+    rolling: Rolling,
+    recipe: Recipe,
+    /// The block in hand, of which `filled < block` bytes are hashed.
+    weak: u32,
+    strong: Hasher,
+    filled: usize,
+}
+
+impl RecipeBuilder {
+    /// A builder of the empty content's recipe; a block has at least one byte.
+    #[must_use]
+    pub fn new(block: u32, seed: u64) -> Self {
+        Self {
+            rolling: Rolling::new(seed),
+            recipe: Recipe {
+                size: 0,
+                block: block.max(1),
+                seed,
+                blocks: Vec::new(),
+            },
+            weak: 0,
+            strong: Hasher::new(),
+            filled: 0,
+        }
+    }
+
+    /// Takes the next bytes. Whole blocks are hashed where they lie.
+    pub fn update(&mut self, mut piece: &[u8]) {
+        self.recipe.size += piece.len() as u64;
+        let block = self.recipe.block as usize;
+        if self.filled > 0 {
+            let (head, rest) = piece.split_at(piece.len().min(block - self.filled));
+            self.fill(head);
+            piece = rest;
+            if self.filled < block {
+                return;
+            }
+            self.end_block();
+        }
+        let mut whole = piece.chunks_exact(block);
+        for bytes in whole.by_ref() {
+            self.recipe.blocks.push(Block {
+                weak: self.rolling.sum(bytes),
+                strong: strong(bytes),
+            });
+        }
+        self.fill(whole.remainder());
+    }
+
+    /// The whole blocks so far.
+    #[must_use]
+    pub fn blocks(&self) -> &[Block] {
+        &self.recipe.blocks
+    }
+
+    /// The recipe of all that was taken.
+    #[must_use]
+    pub fn finish(mut self) -> Recipe {
+        if self.filled > 0 {
+            self.end_block();
+        }
+        self.recipe
+    }
+
+    fn fill(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.weak = self.rolling.extend(self.weak, bytes);
+        self.strong.update(bytes);
+        self.filled += bytes.len();
+    }
+
+    fn end_block(&mut self) {
+        self.recipe.blocks.push(Block {
+            weak: self.weak,
+            strong: cut(&self.strong.finalize()),
+        });
+        self.weak = 0;
+        self.strong.reset();
+        self.filled = 0;
+    }
+}
+
+/// The strong hash of a block.
+pub(crate) fn strong(bytes: &[u8]) -> [u8; 16] {
+    cut(&blake3::hash(bytes))
+}
+
+fn cut(hash: &blake3::Hash) -> [u8; 16] {
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
