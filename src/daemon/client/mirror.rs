@@ -144,13 +144,14 @@ impl Loop<'_> {
         let now = self.now();
         let seen = self.mailbox.take();
         let Some(bench) = &mut self.bench else { return Ok(false) };
+        let mut tokens = Vec::new();
         for marker in &seen.markers {
             if let Some(reply) = self.flushes.remove(marker) {
                 self.flushing.insert(self.next_token, reply);
+                tokens.push(self.next_token);
                 self.next_token += 1;
             }
         }
-        let tokens: Vec<u64> = self.flushing.keys().copied().collect();
         events(&mut bench.engine, seen, now);
         for token in tokens {
             bench.engine.flush(token, now);
@@ -288,7 +289,7 @@ fn events(engine: &mut ClientEngine, seen: Seen, now: Duration) {
     }
     for (dir, hint) in seen.directories {
         match hint {
-            Hint::Gone => engine.root_event(now),
+            Hint::Gone => engine.root_event(),
             _ => engine.directory_event(dir, hint, now),
         }
     }

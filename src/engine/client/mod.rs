@@ -282,6 +282,11 @@ impl ClientEngine {
         }
     }
 
+    /// Something happened to the root itself.
+    pub fn root_event(&mut self) {
+        self.rescan();
+    }
+
     /// Asks to be told ([`Output::Flushed`]) when everything that is dirty by now is durable on the server.
     pub fn flush(&mut self, token: u64, now: Duration) {
         let stamp = self.queue.next_stamp();

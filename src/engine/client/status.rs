@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub skipped_total: usize,
     /// Why nothing is sent, or nothing is deleted, at present.
     pub held: Option<String>,
+    /// Whether deletions wait for a person.
+    pub deletions_held: bool,
 }
 
 /// So many problems and skipped paths are listed.
@@ -155,6 +157,7 @@ impl ClientEngine {
             problems_total: self.troubles.len(),
             skipped: skipped.take(LISTED).collect(),
             skipped_total: self.skipped.len(),
+            deletions_held: self.held.is_some(),
             held: held.or_else(|| self.held.map(|hold| hold.to_string())),
         }
     }

@@ -1,0 +1,299 @@
+//! Readers of large files: each file is read once or twice through one descriptor, cut into instructions and sent in
+//! pieces on the bulk queue, where small changes overtake it.
+
+use super::mirror::{Input, Link};
+use crate::daemon::pump::Outgoing;
+use crate::delta::{ContentHasher, DeltaEncoder, Instruction, Recipe, block_size};
+use crate::engine::client::{ReadOutcome, UploadJob};
+use crate::engine::source::{Found, FoundKind, SourceError};
+use crate::host::random;
+use crate::host::source::{SourceRoot, stat_fd};
+use crate::model::Digest;
+use crate::model::limits::MAX_PIECE;
+use crate::wire::{Request, WirePath};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How many files are read at a time.
+const READERS: usize = 2;
+/// Bytes that are read at once.
+const CHUNK: usize = 1024 * 1024;
+/// After so many chunks, whether the file still is what it was.
+const CHECK: usize = 64;
+
+/// A file to be sent over a session.
+pub(super) struct Job {
+    pub(super) link: Link,
+    pub(super) job: UploadJob,
+}
+
+/// The readers and the queue before them.
+pub(super) struct Uploader {
+    jobs: Option<SyncSender<Job>>,
+}
+
+struct Reader {
+    root: SourceRoot,
+    block_size: Option<u32>,
+    recipes: Arc<Recipes>,
+    inputs: mpsc::Sender<Input>,
+    runtime: Handle,
+    stop: CancellationToken,
+}
+
+/// Why a reading stopped, with what the engine is told; nothing when the session is gone and nobody listens.
+enum Stop {
+    Outcome(ReadOutcome),
+    Silent,
+}
+
+impl Uploader {
+    pub(super) fn start(
+        root: SourceRoot,
+        private: &Path,
+        block_size: Option<u32>,
+        inputs: mpsc::Sender<Input>,
+        runtime: &Handle,
+        stop: &CancellationToken,
+    ) -> Self {
+        // As deep as the engine's limit of uploads under way, and more: pushing never waits.
+        let (jobs, queue) = sync_channel::<Job>(1024);
+        let queue = Arc::new(Mutex::new(queue));
+        let recipes = Arc::new(Recipes::open(private));
+        for _ in 0..READERS {
+            let queue = Arc::clone(&queue);
+            let reader = Reader {
+                root: root.clone(),
+                block_size,
+                recipes: Arc::clone(&recipes),
+                inputs: inputs.clone(),
+                runtime: runtime.clone(),
+                stop: stop.clone(),
+            };
+            runtime.spawn_blocking(move || {
+                while let Some(job) = next(&queue) {
+                    reader.work(&job);
+                }
+            });
+        }
+        Self { jobs: Some(jobs) }
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            drop(jobs.send(job));
+        }
+    }
+
+    /// Lets the readers end when they are done with what they have in hand.
+    pub(super) fn end(&mut self) {
+        self.jobs = None;
+    }
+}
+
+fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+impl Reader {
+    fn work(&self, job: &Job) {
+        let outcome = match self.read(job) {
+            Ok((found, digest)) => {
+                // The engine hears of it before the server can answer.
+                if !self.tell(job, ReadOutcome::Sent { found: found.clone(), digest }) {
+                    return;
+                }
+                let FoundKind::File { size } = found.kind else { return };
+                let close = Request::UploadClose { upload: job.job.upload, size };
+                drop(job.link.outbox.bulk.blocking_send(Outgoing::new(&close, digest.0.to_vec())));
+                return;
+            }
+            Err(Stop::Outcome(outcome)) => outcome,
+            Err(Stop::Silent) => return,
+        };
+        self.tell(job, outcome);
+    }
+
+    fn tell(&self, job: &Job, outcome: ReadOutcome) -> bool {
+        let input = Input::Read { epoch: job.link.epoch, upload: job.job.upload, outcome };
+        self.inputs.blocking_send(input).is_ok()
+    }
+
+    fn read(&self, job: &Job) -> Result<(Found, Digest), Stop> {
+        let (mut file, found) = self.root.open_file(&job.job.place, &job.job.name).map_err(refused)?;
+        let FoundKind::File { size } = found.kind else { return Err(changed()) };
+        let mut buffer = vec![0u8; CHUNK];
+        if job.job.known.iter().any(|(known, _)| *known == size) {
+            let mut hasher = ContentHasher::new();
+            self.pass(&mut file, &found, &mut buffer, |piece| {
+                hasher.update(piece);
+                Ok(())
+            })?;
+            let digest = hasher.finish().1;
+            if job.job.known.contains(&(size, digest)) {
+                return Err(Stop::Outcome(ReadOutcome::Known { found, digest }));
+            }
+            file.rewind().map_err(|error| failed(&error))?;
+        }
+        let old = job.job.base.as_ref().and_then(|(path, digest)| Some((path, self.recipes.get(*digest)?)));
+        let open = Request::UploadOpen {
+            upload: job.job.upload,
+            base: old.as_ref().map(|(path, _)| WirePath::from(*path)),
+        };
+        let mut sender = Sender { link: &job.link, upload: job.job.upload, body: Vec::new(), runtime: &self.runtime };
+        sender.send(&open, Vec::new())?;
+        let mut encoder = match old {
+            Some((_, recipe)) => DeltaEncoder::against(recipe),
+            None => {
+                let block = self.block_size.unwrap_or_else(|| block_size(size));
+                DeltaEncoder::fresh(block, random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1))
+            }
+        };
+        self.pass(&mut file, &found, &mut buffer, |piece| {
+            let mut sent = Ok(());
+            encoder.push(piece, &mut |instruction| {
+                if sent.is_ok() {
+                    sent = sender.instruction(&instruction);
+                }
+            });
+            sent
+        })?;
+        let mut sent = Ok(());
+        let encoded = encoder.finish(&mut |instruction| {
+            if sent.is_ok() {
+                sent = sender.instruction(&instruction);
+            }
+        });
+        sent?;
+        sender.flush()?;
+        self.recipes.put(encoded.digest, encoded.recipe);
+        Ok((found, encoded.digest))
+    }
+
+    /// Feeds a file in chunks from front to back. It is an error if it is not the same before and after, or if it has
+    /// another length than it said.
+    fn pass(
+        &self,
+        file: &mut File,
+        found: &Found,
+        buffer: &mut [u8],
+        mut feed: impl FnMut(&[u8]) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let FoundKind::File { size } = found.kind else { return Err(changed()) };
+        let (mut total, mut chunks) = (0u64, 0usize);
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Stop::Silent);
+            }
+            let filled = fill(file, buffer).map_err(|error| failed(&error))?;
+            let piece = buffer.get(..filled).unwrap_or_default();
+            total += filled as u64;
+            chunks += 1;
+            if total > size {
+                return Err(changed());
+            }
+            let last = filled < buffer.len();
+            if last || chunks.is_multiple_of(CHECK) {
+                let now = stat_fd(&*file).map_err(|error| failed(&error))?;
+                if now != *found || last && total != size {
+                    return Err(changed());
+                }
+            }
+            if !piece.is_empty() {
+                feed(piece)?;
+            }
+            if last {
+                // Once more after the last byte went: what was hashed and sent is one version of the file.
+                let now = stat_fd(&*file).map_err(|error| failed(&error))?;
+                return if now == *found { Ok(()) } else { Err(changed()) };
+            }
+        }
+    }
+}
+
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn changed() -> Stop {
+    Stop::Outcome(ReadOutcome::Changed)
+}
+
+fn failed(error: &std::io::Error) -> Stop {
+    Stop::Outcome(ReadOutcome::Failed(format!("cannot read it: {error}")))
+}
+
+fn refused(error: SourceError) -> Stop {
+    match error {
+        SourceError::Failed(message) | SourceError::WatchLimit(message) => Stop::Outcome(ReadOutcome::Failed(message)),
+        SourceError::Displaced | SourceError::Gone | SourceError::Changed => changed(),
+    }
+}
+
+/// Gathers instructions into pieces and sends them within the window.
+struct Sender<'a> {
+    link: &'a Link,
+    upload: u64,
+    body: Vec<u8>,
+    runtime: &'a Handle,
+}
+
+impl Sender<'_> {
+    fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
+        if let Instruction::Literal(bytes) = instruction
+            && self.body.len() + bytes.len() > MAX_PIECE
+        {
+            self.flush()?;
+        }
+        instruction.pack(&mut self.body);
+        if self.body.len() >= MAX_PIECE { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        let body = std::mem::take(&mut self.body);
+        let permits = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        // Given back by the server's `received`.
+        let permit = self.runtime.block_on(self.link.window.acquire_many(permits));
+        permit.map_err(|_| Stop::Silent)?.forget();
+        self.send(&Request::UploadData { upload: self.upload }, body)
+    }
+
+    fn send(&self, request: &Request, body: Vec<u8>) -> Result<(), Stop> {
+        self.link.outbox.bulk.blocking_send(Outgoing::new(request, body)).map_err(|_| Stop::Silent)
+    }
+}
+
+/// Recipes of the contents that the server holds.
+struct Recipes(Mutex<std::collections::HashMap<Digest, Arc<Recipe>>>);
+
+impl Recipes {
+    fn open(_private: &Path) -> Self {
+        Self(Mutex::default())
+    }
+
+    fn get(&self, digest: Digest) -> Option<Arc<Recipe>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    }
+
+    fn put(&self, digest: Digest, recipe: Recipe) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::new(recipe));
+    }
+}
