@@ -1,6 +1,12 @@
 //! Loops that join an engine to a host: connections, sessions, threads, shutdown. No decisions about trees are made
 //! here; those are in `engine`.
 
+pub mod connect;
+pub mod join;
 pub mod options;
 pub mod pump;
+pub mod server;
 pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod trust;

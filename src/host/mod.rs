@@ -1,4 +1,19 @@
 //! The outside world: disks, watches, sockets, certificates, clocks, signals. The only place that touches them.
+//!
+//! It offers narrow functions over the system and decides nothing about trees. The next layer (`daemon`) joins it to the
+//! engine.
 
+pub mod certificate;
+pub mod clock;
+pub mod devices;
+pub mod dirs;
+pub mod enrolment;
+pub mod invite;
+pub mod net;
+pub mod pem;
+pub mod pki;
+pub mod private;
+pub mod random;
 pub mod source;
+pub mod tls;
 pub mod watch;

@@ -8,11 +8,13 @@
 
 mod body;
 mod frame;
+mod join;
 mod message;
 mod schema;
 
 pub use body::{BodyError, BodyReader, BodyWriter};
 pub use frame::{Deframer, Frame, FrameError, encode};
+pub use join::{JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 pub use message::{
     Code, Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath,
     WireTime,

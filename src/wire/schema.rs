@@ -1,6 +1,6 @@
 //! JSON Schemas of the headers, generated from the message types.
 
-use crate::wire::{Request, Response};
+use crate::wire::{JoinAnswer, JoinRequest, Request, Response};
 use schemars::transform::{Transform, transform_subschemas};
 use schemars::{Schema, generate::SchemaSettings};
 
@@ -41,6 +41,14 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         (
             "response.schema.json",
             generator().into_root_schema_for::<Response>(),
+        ),
+        (
+            "join-request.schema.json",
+            generator().into_root_schema_for::<JoinRequest>(),
+        ),
+        (
+            "join-answer.schema.json",
+            generator().into_root_schema_for::<JoinAnswer>(),
         ),
     ]
 }

@@ -1,0 +1,110 @@
+//! Why there is no connection, by what can be done about it.
+
+use crate::host::enrolment::EnrolmentError;
+use crate::host::tls::Rejection;
+use crate::wire::JoinCode;
+use std::io;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered.
+    #[error("cannot reach `{server}`")]
+    Unreachable {
+        /// What was dialled.
+        server: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server is one that this home knows nothing of.
+    #[error(
+        "this device is not enrolled with the server at `{server}`, and it left no invite in this home"
+    )]
+    NoInvite {
+        /// What was dialled.
+        server: String,
+        /// Its id.
+        server_id: String,
+    },
+    /// One side does not accept the other.
+    #[error("the server at `{server}` and this client do not accept each other")]
+    Refused {
+        /// What was dialled.
+        server: String,
+        /// Why.
+        source: Rejection,
+    },
+    /// The server does not enrol this device.
+    #[error("the server at `{server}` does not enrol this device: {message}")]
+    NotEnrolled {
+        /// What was dialled.
+        server: String,
+        /// Why, for a program.
+        code: JoinCode,
+        /// Why, for a person.
+        message: String,
+    },
+    /// The server speaks something else.
+    #[error("the server at `{server}` speaks no common version of the protocol")]
+    Version {
+        /// What was dialled.
+        server: String,
+    },
+    /// Keys or certificates could not be made or kept here.
+    #[error("cannot keep this device's key")]
+    Local(#[source] EnrolmentError),
+}
+
+/// The classes of failure that callers tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectKind {
+    /// Try again later.
+    Unreachable,
+    /// An invite is needed; try again later too, a local server may still start.
+    NoInvite,
+    /// Trying again does not help before somebody acts.
+    Refused,
+    /// One side must be upgraded.
+    Version,
+    /// This machine's storage.
+    Local,
+}
+
+impl ConnectError {
+    /// The class.
+    #[must_use]
+    pub fn kind(&self) -> ConnectKind {
+        match self {
+            Self::Unreachable { .. } => ConnectKind::Unreachable,
+            Self::NoInvite { .. } => ConnectKind::NoInvite,
+            // A secret that has just been replaced, or a moment of too many: the next try reads the invite anew.
+            Self::NotEnrolled {
+                code: JoinCode::Secret | JoinCode::Busy | JoinCode::Failed,
+                ..
+            } => ConnectKind::Unreachable,
+            Self::Refused { .. } | Self::NotEnrolled { .. } => ConnectKind::Refused,
+            Self::Version { .. } => ConnectKind::Version,
+            Self::Local(_) => ConnectKind::Local,
+        }
+    }
+
+    /// What a person can do.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "is the server running, and is the address right?",
+            Self::NoInvite { .. } => {
+                "run `syncd invite` on the server's machine and `syncd join` here; a server of the same user and home needs no invite"
+            }
+            Self::Refused { source, .. } => match source {
+                Rejection::Revoked => "the device was revoked; ask for a new `syncd invite`",
+                Rejection::Expired => "compare the clocks of both machines",
+                Rejection::NoTls => "something else listens at this address",
+                _ => "ask for a new `syncd invite`, or check what listens at this address",
+            },
+            Self::NotEnrolled { .. } => "run `syncd invite` on the server's machine",
+            Self::Version { .. } => "install the same release of `syncd` on both sides",
+            Self::Local(_) => "check the directory named above",
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! TCP sockets, set up as every connection of this program needs them.
+
+use crate::model::limits::{KEEPALIVE_SECONDS, SILENCE_SECONDS};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
+
+/// Seconds that connecting may take, with the look-up of the name and all of its addresses.
+pub const CONNECT_SECONDS: u64 = 10;
+/// Bytes that may wait unsent in a socket: what is written after them must not wait behind more.
+pub const NOTSENT_BYTES: u32 = 128 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Listens on `ADDR:PORT`; port 0 takes a free one. The address is where it really listens.
+///
+/// # Errors
+/// When the name has no address or none can be bound.
+pub async fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host(address).await? {
+        match bind(address) {
+            Ok(listener) => {
+                let real = listener.local_addr()?;
+                return Ok((listener, real));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connects to `HOST:PORT`, trying the host's addresses one after the other, each with a fair part of the time.
+///
+/// # Errors
+/// The last address's failure, or that the time is over.
+pub async fn connect(address: &str) -> io::Result<TcpStream> {
+    let end = Instant::now() + Duration::from_secs(CONNECT_SECONDS);
+    let addresses: Vec<SocketAddr> = timeout(Duration::from_secs(CONNECT_SECONDS), async {
+        lookup_host(address).await.map(Iterator::collect)
+    })
+    .await
+    .map_err(|_| late())??;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (tried, candidate) in addresses.iter().enumerate() {
+        let left = end.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1).max(1);
+        match timeout(share, TcpStream::connect(candidate)).await {
+            Ok(Ok(stream)) => {
+                tune(&stream)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = late(),
+        }
+    }
+    Err(last)
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}
+
+/// Sets a connection up: nothing waits to be gathered, a silent peer is noticed, little waits unsent.
+///
+/// # Errors
+/// When the system refuses, which it does for a connection that is already gone.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_SECONDS))
+        .with_interval(Duration::from_secs(KEEPALIVE_SECONDS / 2))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(SILENCE_SECONDS)))?;
+    socket.set_tcp_notsent_lowat(NOTSENT_BYTES)
+}
+
+/// This machine's name, for people.
+#[must_use]
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    crate::host::pki::clean_name(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{connect, listen};
+
+    #[tokio::test]
+    async fn the_real_port_is_known_and_reached() {
+        let (listener, address) = listen("127.0.0.1:0").await.unwrap();
+        assert_ne!(address.port(), 0);
+        let (near, far) = tokio::join!(connect("localhost:0"), async {
+            let near = connect(&address.to_string()).await.unwrap();
+            let (far, _) = listener.accept().await.unwrap();
+            (near, far)
+        });
+        assert!(near.is_err());
+        assert!(far.0.nodelay().unwrap());
+        drop(far.1);
+        drop(listener);
+        assert!(connect(&address.to_string()).await.is_err());
+        assert!(connect("no port").await.is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! TLS 1.3 between a server and its devices, mutual, with one provider that is always passed explicitly.
+//!
+//! No session is ever resumed and nothing is sent early: a resumed session would pass by the checks of certificates.
+//! Whom a server accepts is in `server`, whom a client believes in `client`. Connections are made in `daemon`.
+
+mod client;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Pin, Presented, Presenting, join_config, session_config};
+pub use server::ServerTls;
+
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::{AlertDescription, CertificateError};
+use std::io;
+use std::sync::{Arc, LazyLock};
+
+/// Bytes of plain text and of records that one connection holds at most for a peer that does not read.
+pub const BUFFER_LIMIT: usize = 256 * 1024;
+
+/// Why no configuration could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The library refused a key, a certificate or a version.
+    #[error("cannot set up TLS")]
+    Setup(#[from] rustls::Error),
+    /// The check of client certificates could not be made.
+    #[error("cannot set up the check of device certificates")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The provider: AES-128-GCM first, which is the fastest with hardware help and as safe here.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ];
+        Arc::new(provider)
+    });
+    PROVIDER.clone()
+}
+
+pub(crate) fn algorithms() -> WebPkiSupportedAlgorithms {
+    provider().signature_verification_algorithms
+}
+
+/// What a TLS failure means for whoever must act.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The server does not know this device (any more): it may enrol again.
+    #[error("the server does not know this device")]
+    UnknownDevice,
+    /// The device was revoked.
+    #[error("the server has revoked this device")]
+    Revoked,
+    /// The peer finds our certificate ended, or not begun.
+    #[error("the peer finds this certificate expired or not yet valid; compare the clocks")]
+    Expired,
+    /// The certificate is of another authority than the peer's.
+    #[error("the certificate is of another authority")]
+    Authority,
+    /// No common protocol or version.
+    #[error("the peer speaks no common version of the protocol")]
+    Version,
+    /// The peer's certificate is not acceptable.
+    #[error("the peer's certificate is not acceptable: {0}")]
+    PeerCertificate(String),
+    /// What came is no TLS.
+    #[error("the peer does not speak TLS")]
+    NoTls,
+    /// Anything else of TLS.
+    #[error("TLS failed: {0}")]
+    Other(String),
+}
+
+/// Reads what TLS says out of a failed read, write or handshake; `None` when it is not of TLS.
+///
+/// In TLS 1.3 a client learns only at its first read that its certificate was refused.
+#[must_use]
+pub fn explain(error: &io::Error) -> Option<Rejection> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match error {
+        rustls::Error::AlertReceived(alert) => by_alert(*alert),
+        rustls::Error::NoApplicationProtocol | rustls::Error::PeerIncompatible(_) => {
+            Rejection::Version
+        }
+        rustls::Error::InvalidCertificate(reason) => match reason {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Rejection::Authority
+            }
+            reason => Rejection::PeerCertificate(reason.to_string()),
+        },
+        rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
+            Rejection::NoTls
+        }
+        other => Rejection::Other(other.to_string()),
+    })
+}
+
+fn by_alert(alert: AlertDescription) -> Rejection {
+    match alert {
+        AlertDescription::AccessDenied | AlertDescription::CertificateRequired => {
+            Rejection::UnknownDevice
+        }
+        AlertDescription::CertificateRevoked => Rejection::Revoked,
+        AlertDescription::CertificateExpired => Rejection::Expired,
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => Rejection::Authority,
+        AlertDescription::NoApplicationProtocol | AlertDescription::ProtocolVersion => {
+            Rejection::Version
+        }
+        other => Rejection::Other(format!("the peer answered with the alert `{other:?}`")),
+    }
+}
