@@ -237,8 +237,8 @@ impl Tree {
         self.inodes.get(&inode).copied()
     }
 
-    /// Puts an entry under a name. A node that is there keeps its id and, if both are directories, its children;
-    /// otherwise its children go. Nothing happens when `dir` is not a directory of the tree.
+    /// Puts an entry under a name. A node that is there keeps its id and its children, unless one
+    /// is a directory and the other is not: then it goes with its children. Nothing happens when `dir` is not a directory of the tree.
     pub fn put(
         &mut self,
         dir: NodeId,
@@ -249,11 +249,17 @@ impl Tree {
         if !self.nodes.get(&dir)?.entry.is_dir() {
             return None;
         }
-        let id = match self.child(dir, name.as_bytes()) {
+        let mut there = self.child(dir, name.as_bytes());
+        if let Some(id) = there
+            && self
+                .get(id)
+                .is_some_and(|node| node.entry.is_dir() != entry.is_dir())
+        {
+            self.remove(id);
+            there = None;
+        }
+        let id = match there {
             Some(id) => {
-                if !entry.is_dir() {
-                    self.clear(id);
-                }
                 self.change(id, |node| node.entry = entry);
                 id
             }

@@ -70,13 +70,20 @@ pub(super) async fn keep(
                 match end {
                     End::Stopped => break,
                     End::Lost(reason) if dial.once && away_since.elapsed() > ONCE_PATIENCE => {
-                        return Err(ClientError::Lost { server: dial.address, reason });
+                        return Err(ClientError::Lost {
+                            server: dial.address,
+                            reason,
+                        });
                     }
                     End::Lost(reason) => reason,
                     End::Refused(code, message) => {
                         let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
                         if dial.once && !passing {
-                            return Err(ClientError::Refused { server: dial.address, code, message });
+                            return Err(ClientError::Refused {
+                                server: dial.address,
+                                code,
+                                message,
+                            });
                         }
                         line(&dial.line).refused = !passing;
                         message
@@ -84,7 +91,10 @@ pub(super) async fn keep(
                 }
             }
             Err(error) => {
-                let patient = matches!(error.kind(), ConnectKind::Unreachable | ConnectKind::NoInvite);
+                let patient = matches!(
+                    error.kind(),
+                    ConnectKind::Unreachable | ConnectKind::NoInvite
+                );
                 if dial.once && (!patient || away_since.elapsed() > ONCE_PATIENCE) {
                     return Err(ClientError::Connect(error));
                 }
@@ -140,7 +150,11 @@ async fn session(
         take_over: dial.take_over,
     };
     drop(outbox.urgent.send(Outgoing::new(&hello, Vec::new())).await);
-    let link = Link { epoch, outbox, window: Arc::clone(&window) };
+    let link = Link {
+        epoch,
+        outbox,
+        window: Arc::clone(&window),
+    };
     let end = tokio::select! {
         end = talk(dial, &connection.server_id, link.clone(), &mut frames, inputs, served) => end,
         () = stop.cancelled() => End::Stopped,
@@ -160,9 +174,14 @@ async fn session(
 /// The same source of the same device is the same writer, also when its state was lost.
 fn source_id(device: &str, directory: &std::path::Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let path = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned());
     let mut hasher = blake3::Hasher::new();
-    hasher.update(device.as_bytes()).update(b"\n").update(path.as_os_str().as_bytes());
+    hasher
+        .update(device.as_bytes())
+        .update(b"\n")
+        .update(path.as_os_str().as_bytes());
     hasher.finalize().to_hex().chars().take(32).collect()
 }
 
@@ -170,7 +189,12 @@ async fn keep_alive(outbox: &Outbox) {
     let mut tick = interval(Duration::from_secs(KEEPALIVE_SECONDS));
     loop {
         tick.tick().await;
-        if outbox.urgent.send(Outgoing::new(&Request::Ping {}, Vec::new())).await.is_err() {
+        if outbox
+            .urgent
+            .send(Outgoing::new(&Request::Ping {}, Vec::new()))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -193,13 +217,24 @@ async fn talk(
             Err(PumpError::Io(error)) => {
                 let rejected = dial.connector.rejected(server_id, &error);
                 let reason = rejected.map_or_else(|| error.to_string(), |why| why.to_string());
-                return End::Lost(format!("the connection to `{}` failed: {reason}", dial.address));
+                return End::Lost(format!(
+                    "the connection to `{}` failed: {reason}",
+                    dial.address
+                ));
             }
-            Err(error) => return End::Lost(format!("lost the server at `{}`: {error}", dial.address)),
+            Err(error) => {
+                return End::Lost(format!("lost the server at `{}`: {error}", dial.address));
+            }
         };
         let input = match response {
-            Response::Welcome { version, first_contact, ref share, .. } => {
-                let (Some(link), Ok(sum)) = (link.take(), BodyReader::new(&frame.body).digest()) else {
+            Response::Welcome {
+                version,
+                first_contact,
+                ref share,
+                ..
+            } => {
+                let (Some(link), Ok(sum)) = (link.take(), BodyReader::new(&frame.body).digest())
+                else {
                     return End::Lost("the server broke the protocol".to_owned());
                 };
                 *served = true;
@@ -207,15 +242,27 @@ async fn talk(
                 *line = super::Line::default();
                 drop(line);
                 tracing::info!("connected to `{}`", dial.address);
-                let welcome = Welcome { sum: Sum::of(sum.0), version, first_contact };
-                Input::Connected { link, mirror: format!("{server_id}-{share}"), welcome }
+                let welcome = Welcome {
+                    sum: Sum::of(sum.0),
+                    version,
+                    first_contact,
+                };
+                Input::Connected {
+                    link,
+                    mirror: format!("{server_id}-{share}"),
+                    welcome,
+                }
             }
             Response::Refused { code, message } => return End::Refused(code, message),
             Response::Received { bytes } => {
                 window.add_permits(usize::try_from(bytes).unwrap_or(0));
                 continue;
             }
-            other => Input::Response { epoch, response: other, body: frame.body },
+            other => Input::Response {
+                epoch,
+                response: other,
+                body: frame.body,
+            },
         };
         if inputs.send(input).await.is_err() {
             return End::Stopped;
@@ -223,9 +270,12 @@ async fn talk(
     }
 }
 
-async fn next(frames: &mut FrameReader<ReadHalf<ClientStream>>) -> Result<(Response, Frame), PumpError> {
+async fn next(
+    frames: &mut FrameReader<ReadHalf<ClientStream>>,
+) -> Result<(Response, Frame), PumpError> {
     let frame = frames.next().await?;
-    let response = serde_json::from_slice(&frame.header)
-        .map_err(|error| PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+    let response = serde_json::from_slice(&frame.header).map_err(|error| {
+        PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+    })?;
     Ok((response, frame))
 }

@@ -32,15 +32,30 @@ pub(super) struct Link {
 /// What the engine's thread is told.
 pub(super) enum Input {
     /// A session is open, with the mirror that it is about.
-    Connected { link: Link, mirror: String, welcome: Welcome },
+    Connected {
+        link: Link,
+        mirror: String,
+        welcome: Welcome,
+    },
     /// It is over.
     Disconnected(u64),
     /// The server said something.
-    Response { epoch: u64, response: Response, body: Bytes },
+    Response {
+        epoch: u64,
+        response: Response,
+        body: Bytes,
+    },
     /// A large file was read.
-    Read { epoch: u64, upload: u64, outcome: ReadOutcome },
+    Read {
+        epoch: u64,
+        upload: u64,
+        outcome: ReadOutcome,
+    },
     /// A marker of this name was or will be written: tell when all before it is durable.
-    Flush { name: String, reply: oneshot::Sender<()> },
+    Flush {
+        name: String,
+        reply: oneshot::Sender<()>,
+    },
     /// What goes on, and how many directories are watched.
     Status(oneshot::Sender<Option<(Snapshot, usize)>>),
 }
@@ -99,7 +114,14 @@ pub(super) fn run(
     runtime: &Handle,
     stop: &CancellationToken,
 ) -> Result<Option<(Snapshot, usize)>, ClientError> {
-    let uploader = Uploader::start(setup.root.clone(), &setup.private, setup.block_size, inputs, runtime, stop);
+    let uploader = Uploader::start(
+        setup.root.clone(),
+        &setup.private,
+        setup.block_size,
+        inputs,
+        runtime,
+        stop,
+    );
     let mut looped = Loop {
         next_rescan: setup.rescan,
         setup,
@@ -138,12 +160,16 @@ impl Loop<'_> {
     /// Takes what came, gives the engine its turn and carries out what it wants. Whether there is more to do at once.
     fn turn(&mut self) -> Result<bool, ClientError> {
         for _ in 0..TAKE {
-            let Ok(input) = self.queue.try_recv() else { break };
+            let Ok(input) = self.queue.try_recv() else {
+                break;
+            };
             self.input(input)?;
         }
         let now = self.now();
         let seen = self.mailbox.take();
-        let Some(bench) = &mut self.bench else { return Ok(false) };
+        let Some(bench) = &mut self.bench else {
+            return Ok(false);
+        };
         let mut tokens = Vec::new();
         for marker in &seen.markers {
             if let Some(reply) = self.flushes.remove(marker) {
@@ -169,7 +195,11 @@ impl Loop<'_> {
         let now = self.now();
         let epoch = self.link.as_ref().map(|link| link.epoch);
         match input {
-            Input::Connected { link, mirror, welcome } => {
+            Input::Connected {
+                link,
+                mirror,
+                welcome,
+            } => {
                 self.prepare(mirror)?;
                 if let Some(bench) = &mut self.bench {
                     if self.link.is_some() {
@@ -185,7 +215,11 @@ impl Loop<'_> {
                     bench.engine.disconnected(now);
                 }
             }
-            Input::Response { epoch: of, response, body } if Some(of) == epoch => {
+            Input::Response {
+                epoch: of,
+                response,
+                body,
+            } if Some(of) == epoch => {
                 if let Some(bench) = &mut self.bench
                     && let Err(error) = bench.engine.response(response, &body, now, &mut self.out)
                 {
@@ -194,9 +228,15 @@ impl Loop<'_> {
                     self.link = None;
                 }
             }
-            Input::Read { epoch: of, upload, outcome } if Some(of) == epoch => {
+            Input::Read {
+                epoch: of,
+                upload,
+                outcome,
+            } if Some(of) == epoch => {
                 if let Some(bench) = &mut self.bench {
-                    bench.engine.upload_read(upload, outcome, now, &mut self.out);
+                    bench
+                        .engine
+                        .upload_read(upload, outcome, now, &mut self.out);
                 }
             }
             Input::Flush { name, reply } => {
@@ -210,15 +250,24 @@ impl Loop<'_> {
 
     /// The engine of a mirror: the one that runs, or a new one when the server is another than before.
     fn prepare(&mut self, mirror: String) -> Result<(), ClientError> {
-        if self.bench.as_ref().is_some_and(|bench| bench.mirror == mirror) {
+        if self
+            .bench
+            .as_ref()
+            .is_some_and(|bench| bench.mirror == mirror)
+        {
             return Ok(());
         }
         self.bench = None;
         self.mailbox = Arc::new(Mailbox::default());
         let watcher = Watcher::new(&self.setup.private, Arc::clone(&self.mailbox))?;
         let source = DiskSource::new(self.setup.root.clone(), watcher);
-        let engine = ClientEngine::new(self.setup.settings, self.setup.root.identity(), Tree::new());
-        self.bench = Some(Bench { mirror, engine, source });
+        let engine =
+            ClientEngine::new(self.setup.settings, self.setup.root.identity(), Tree::new());
+        self.bench = Some(Bench {
+            mirror,
+            engine,
+            source,
+        });
         Ok(())
     }
 
@@ -227,14 +276,22 @@ impl Loop<'_> {
             match (output, &self.link) {
                 (Output::Send(request, body), Some(link)) => {
                     // The queue is deeper than what the engine has under way: it is never full while the line lives.
-                    if link.outbox.urgent.try_send(Outgoing::new(&request, body)).is_err() {
+                    if link
+                        .outbox
+                        .urgent
+                        .try_send(Outgoing::new(&request, body))
+                        .is_err()
+                    {
                         link.window.close();
                     }
                 }
-                (Output::Upload(job), Some(link)) => self.uploader.push(Job { link: link.clone(), job }),
+                (Output::Upload(job), Some(link)) => self.uploader.push(Job {
+                    link: link.clone(),
+                    job,
+                }),
                 (Output::Flushed(token), _) => {
                     if let Some(reply) = self.flushing.remove(&token) {
-                        drop(reply.send(()));
+                        reply.send(()).ok();
                     }
                 }
                 (Output::Send(..) | Output::Upload(_), None) => {}
@@ -243,7 +300,11 @@ impl Loop<'_> {
     }
 
     fn is_done(&self) -> bool {
-        self.setup.once && self.bench.as_ref().is_some_and(|bench| bench.engine.is_mirrored())
+        self.setup.once
+            && self
+                .bench
+                .as_ref()
+                .is_some_and(|bench| bench.engine.is_mirrored())
     }
 
     fn snapshot(&self) -> Option<(Snapshot, usize)> {

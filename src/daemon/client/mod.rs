@@ -128,7 +128,11 @@ impl ClientHandle {
         for mirror in &self.mirrors {
             let (reply, answer) = oneshot::channel();
             let asked = mirror.inputs.send(Input::Status(reply)).await;
-            let snapshot = if asked.is_ok() { answer.await.ok().flatten() } else { None };
+            let snapshot = if asked.is_ok() {
+                answer.await.ok().flatten()
+            } else {
+                None
+            };
             mirror.report(snapshot, &mut status);
         }
         status
@@ -144,9 +148,17 @@ impl ClientHandle {
             let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
             let (reply, answer) = oneshot::channel();
             let stopped = || "the client is stopping".to_owned();
-            mirror.inputs.send(Input::Flush { name: name.clone(), reply }).await.map_err(|_| stopped())?;
+            mirror
+                .inputs
+                .send(Input::Flush {
+                    name: name.clone(),
+                    reply,
+                })
+                .await
+                .map_err(|_| stopped())?;
             let path = mirror.markers.join(&name);
-            std::fs::write(&path, "").map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
+            std::fs::write(&path, "")
+                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
             waiting.push((path, answer));
         }
         for (path, answer) in waiting {
@@ -164,7 +176,11 @@ impl Mirror {
         let mut peer = PeerStatus {
             address: self.address.clone(),
             share: self.share.clone(),
-            state: if line.refused { PeerState::Refused } else { PeerState::Connecting },
+            state: if line.refused {
+                PeerState::Refused
+            } else {
+                PeerState::Connecting
+            },
             lag_ms: 0,
             pending: 0,
             in_flight_bytes: 0,
@@ -191,13 +207,17 @@ impl Mirror {
             peer.last_error = snapshot.held.clone().or(peer.last_error);
             status.entries = status.entries.max(snapshot.entries as u64);
             status.watches += watches as u64;
-            status.problems_total += snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
+            status.problems_total +=
+                snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
             status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
-            let problems = snapshot.problems.into_iter().map(|(problem, age)| PathProblem {
-                path: problem.path.to_string(),
-                message: problem.message,
-                since_ms: Some(milliseconds(age)),
-            });
+            let problems = snapshot
+                .problems
+                .into_iter()
+                .map(|(problem, age)| PathProblem {
+                    path: problem.path.to_string(),
+                    message: problem.message,
+                    since_ms: Some(milliseconds(age)),
+                });
             status.problems.extend(problems);
             if snapshot.deletions_held {
                 status.problems.push(PathProblem {
@@ -238,7 +258,10 @@ impl Client {
     /// # Errors
     /// When the source cannot be opened, another client mirrors it, or no server is meant in particular.
     pub fn prepare(options: ClientOptions, dirs: Dirs) -> Result<Self, ClientError> {
-        let cannot_open = |source| ClientError::Source { path: options.directory.clone(), source };
+        let cannot_open = |source| ClientError::Source {
+            path: options.directory.clone(),
+            source,
+        };
         let root = SourceRoot::open(&options.directory).map_err(cannot_open)?;
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
         let claim = state.claim()?;
@@ -246,11 +269,20 @@ impl Client {
         if options.choice == ServerChoice::Default {
             let known = connector.local_servers();
             if known.len() > 1 {
-                let servers = known.iter().map(|invite| invite.addresses.join(" ")).collect();
+                let servers = known
+                    .iter()
+                    .map(|invite| invite.addresses.join(" "))
+                    .collect();
                 return Err(ClientError::Ambiguous { servers });
             }
         }
-        Ok(Self { options, connector, root, state, _claim: claim })
+        Ok(Self {
+            options,
+            connector,
+            root,
+            state,
+            _claim: claim,
+        })
     }
 
     /// Mirrors until `stop` is cancelled, or with [`Until::Mirrored`] until every server durably holds the tree.
@@ -267,7 +299,10 @@ impl Client {
         let mut tasks = JoinSet::new();
         for address in &self.options.servers {
             let (inputs, queue) = mpsc::channel(1024);
-            let private = self.state.path().join(mirror_name(address, self.options.share.as_deref()));
+            let private = self
+                .state
+                .path()
+                .join(mirror_name(address, self.options.share.as_deref()));
             let shared = SharedLine::default();
             mirrors.push(Mirror {
                 address: address.clone(),
@@ -295,7 +330,10 @@ impl Client {
             };
             tasks.spawn(one(setup, dial, inputs, queue, stop.child_token()));
         }
-        let handle = ClientHandle { source: self.options.directory.clone(), mirrors: mirrors.clone() };
+        let handle = ClientHandle {
+            source: self.options.directory.clone(),
+            mirrors: mirrors.clone(),
+        };
         started(handle.clone());
         let mut first_error = None;
         let mut last = Vec::new();
@@ -309,7 +347,10 @@ impl Client {
         match first_error {
             Some(error) => Err(error),
             None => {
-                let nobody = ClientHandle { source: self.options.directory, mirrors: Vec::new() };
+                let nobody = ClientHandle {
+                    source: self.options.directory,
+                    mirrors: Vec::new(),
+                };
                 let mut status = nobody.status().await;
                 for (mirror, snapshot) in mirrors.iter().zip(last) {
                     mirror.report(snapshot, &mut status);
@@ -320,7 +361,10 @@ impl Client {
     }
 
     fn settings(&self) -> Settings {
-        let mut settings = Settings { window: self.options.window, ..Settings::default() };
+        let mut settings = Settings {
+            window: self.options.window,
+            ..Settings::default()
+        };
         settings.timing.delete_hold = self.options.delete_hold;
         settings
     }

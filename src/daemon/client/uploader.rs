@@ -98,7 +98,11 @@ impl Uploader {
 }
 
 fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .recv()
+        .ok()
 }
 
 impl Reader {
@@ -106,12 +110,28 @@ impl Reader {
         let outcome = match self.read(job) {
             Ok((found, digest)) => {
                 // The engine hears of it before the server can answer.
-                if !self.tell(job, ReadOutcome::Sent { found: found.clone(), digest }) {
+                if !self.tell(
+                    job,
+                    ReadOutcome::Sent {
+                        found: found.clone(),
+                        digest,
+                    },
+                ) {
                     return;
                 }
-                let FoundKind::File { size } = found.kind else { return };
-                let close = Request::UploadClose { upload: job.job.upload, size };
-                drop(job.link.outbox.bulk.blocking_send(Outgoing::new(&close, digest.0.to_vec())));
+                let FoundKind::File { size } = found.kind else {
+                    return;
+                };
+                let close = Request::UploadClose {
+                    upload: job.job.upload,
+                    size,
+                };
+                drop(
+                    job.link
+                        .outbox
+                        .bulk
+                        .blocking_send(Outgoing::new(&close, digest.0.to_vec())),
+                );
                 return;
             }
             Err(Stop::Outcome(outcome)) => outcome,
@@ -121,13 +141,22 @@ impl Reader {
     }
 
     fn tell(&self, job: &Job, outcome: ReadOutcome) -> bool {
-        let input = Input::Read { epoch: job.link.epoch, upload: job.job.upload, outcome };
+        let input = Input::Read {
+            epoch: job.link.epoch,
+            upload: job.job.upload,
+            outcome,
+        };
         self.inputs.blocking_send(input).is_ok()
     }
 
     fn read(&self, job: &Job) -> Result<(Found, Digest), Stop> {
-        let (mut file, found) = self.root.open_file(&job.job.place, &job.job.name).map_err(refused)?;
-        let FoundKind::File { size } = found.kind else { return Err(changed()) };
+        let (mut file, found) = self
+            .root
+            .open_file(&job.job.place, &job.job.name)
+            .map_err(refused)?;
+        let FoundKind::File { size } = found.kind else {
+            return Err(changed());
+        };
         let mut buffer = vec![0u8; CHUNK];
         if job.job.known.iter().any(|(known, _)| *known == size) {
             let mut hasher = ContentHasher::new();
@@ -141,18 +170,30 @@ impl Reader {
             }
             file.rewind().map_err(|error| failed(&error))?;
         }
-        let old = job.job.base.as_ref().and_then(|(path, digest)| Some((path, self.recipes.get(*digest)?)));
+        let old = job
+            .job
+            .base
+            .as_ref()
+            .and_then(|(path, digest)| Some((path, self.recipes.get(*digest)?)));
         let open = Request::UploadOpen {
             upload: job.job.upload,
             base: old.as_ref().map(|(path, _)| WirePath::from(*path)),
         };
-        let mut sender = Sender { link: &job.link, upload: job.job.upload, body: Vec::new(), runtime: &self.runtime };
+        let mut sender = Sender {
+            link: &job.link,
+            upload: job.job.upload,
+            body: Vec::new(),
+            runtime: &self.runtime,
+        };
         sender.send(&open, Vec::new())?;
         let mut encoder = match old {
             Some((_, recipe)) => DeltaEncoder::against(recipe),
             None => {
                 let block = self.block_size.unwrap_or_else(|| block_size(size));
-                DeltaEncoder::fresh(block, random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1))
+                DeltaEncoder::fresh(
+                    block,
+                    random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1),
+                )
             }
         };
         self.pass(&mut file, &found, &mut buffer, |piece| {
@@ -185,7 +226,9 @@ impl Reader {
         buffer: &mut [u8],
         mut feed: impl FnMut(&[u8]) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let FoundKind::File { size } = found.kind else { return Err(changed()) };
+        let FoundKind::File { size } = found.kind else {
+            return Err(changed());
+        };
         let (mut total, mut chunks) = (0u64, 0usize);
         loop {
             if self.stop.is_cancelled() {
@@ -211,7 +254,11 @@ impl Reader {
             if last {
                 // Once more after the last byte went: what was hashed and sent is one version of the file.
                 let now = stat_fd(&*file).map_err(|error| failed(&error))?;
-                return if now == *found { Ok(()) } else { Err(changed()) };
+                return if now == *found {
+                    Ok(())
+                } else {
+                    Err(changed())
+                };
             }
         }
     }
@@ -240,7 +287,9 @@ fn failed(error: &std::io::Error) -> Stop {
 
 fn refused(error: SourceError) -> Stop {
     match error {
-        SourceError::Failed(message) | SourceError::WatchLimit(message) => Stop::Outcome(ReadOutcome::Failed(message)),
+        SourceError::Failed(message) | SourceError::WatchLimit(message) => {
+            Stop::Outcome(ReadOutcome::Failed(message))
+        }
         SourceError::Displaced | SourceError::Gone | SourceError::Changed => changed(),
     }
 }
@@ -261,7 +310,11 @@ impl Sender<'_> {
             self.flush()?;
         }
         instruction.pack(&mut self.body);
-        if self.body.len() >= MAX_PIECE { self.flush() } else { Ok(()) }
+        if self.body.len() >= MAX_PIECE {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<(), Stop> {
@@ -271,13 +324,24 @@ impl Sender<'_> {
         let body = std::mem::take(&mut self.body);
         let permits = u32::try_from(body.len()).unwrap_or(u32::MAX);
         // Given back by the server's `received`.
-        let permit = self.runtime.block_on(self.link.window.acquire_many(permits));
+        let permit = self
+            .runtime
+            .block_on(self.link.window.acquire_many(permits));
         permit.map_err(|_| Stop::Silent)?.forget();
-        self.send(&Request::UploadData { upload: self.upload }, body)
+        self.send(
+            &Request::UploadData {
+                upload: self.upload,
+            },
+            body,
+        )
     }
 
     fn send(&self, request: &Request, body: Vec<u8>) -> Result<(), Stop> {
-        self.link.outbox.bulk.blocking_send(Outgoing::new(request, body)).map_err(|_| Stop::Silent)
+        self.link
+            .outbox
+            .bulk
+            .blocking_send(Outgoing::new(request, body))
+            .map_err(|_| Stop::Silent)
     }
 }
 
@@ -290,10 +354,17 @@ impl Recipes {
     }
 
     fn get(&self, digest: Digest) -> Option<Arc<Recipe>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&digest)
+            .cloned()
     }
 
     fn put(&self, digest: Digest, recipe: Recipe) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::new(recipe));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(digest, Arc::new(recipe));
     }
 }

@@ -459,7 +459,7 @@ impl ClientEngine {
 
     /// Where a directory of the view is on the local disk.
     fn place(&self, dir: NodeId) -> Option<Place> {
-        let node = self.view.get(dir)?;
+        let node = self.view.get(dir).filter(|node| node.entry.is_dir())?;
         let identity = if dir == self.view.root() {
             Some(self.root)
         } else {
@@ -476,3 +476,6 @@ impl ClientEngine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server broke the protocol: {0}")]
 pub struct ProtocolError(pub(crate) &'static str);
+
+#[cfg(test)]
+mod tests;

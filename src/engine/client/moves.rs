@@ -4,13 +4,18 @@
 //! lost, and moves made while the client was down are all the same case. A file's content is hashed afterwards like
 //! that of any dirty path, so a wrong guess costs a message and no truth.
 
-use super::ClientEngine;
+use super::scan::same_directory;
+use super::{ClientEngine, Scan};
 use crate::debounce::{Hint, Key, Wait};
 use crate::engine::source::{Found, FoundKind, Source};
 use crate::index::{Node, NodeId};
 use crate::model::{Kind, RelPath};
 use crate::wire::{Op, WirePath};
 use std::time::Duration;
+
+/// Where another directory has taken the place of one that was mirrored, the old one was perhaps moved: its new name
+/// is looked at first.
+const REPLACED: Duration = Duration::from_millis(5);
 
 /// What became of a path that may have been moved.
 pub(super) enum Moved {
@@ -34,6 +39,10 @@ impl ClientEngine {
         source: &mut impl Source,
     ) -> Moved {
         let existing = self.view.child(key.dir, key.name.as_bytes());
+        let patience = wait.since + REPLACED;
+        if wait.event && now < patience && self.replaces_directory(existing, found) {
+            return Moved::Later(patience);
+        }
         let Some(origin) = self
             .origin(key, found)
             .filter(|origin| Some(*origin) != existing)
@@ -87,16 +96,27 @@ impl ClientEngine {
             }
         }
         if let Some(existing) = existing {
+            if self.view.is_within(origin, existing) {
+                return Moved::No(None);
+            }
             self.forget(existing, source);
         }
         if !self.view.rename(origin, key.dir, &key.name) {
             return Moved::No(None);
         }
+        let missed = self.missing.contains(&from);
+        self.missing.retain(|key| *key != from);
         if there.is_some() {
             self.queue.hint(from, Hint::Settled, now);
         } else {
             self.queue.remove(&from);
-            self.missing.retain(|key| *key != from);
+        }
+        if missed || !wait.event {
+            // It moved unseen: so may have what is in it.
+            self.scans.push(Scan {
+                dir: origin,
+                deep: true,
+            });
         }
         let op = Op::Rename {
             from: WirePath::from(&old_path),
@@ -104,6 +124,14 @@ impl ClientEngine {
         };
         self.emit(op, &[], key.clone(), wait.clone());
         Moved::Done
+    }
+
+    /// Whether another directory has taken the place of one of the view.
+    fn replaces_directory(&self, existing: Option<NodeId>, found: &Found) -> bool {
+        let existing = existing.and_then(|id| self.view.get(id));
+        existing.is_some_and(|node| {
+            node.entry.is_dir() && node.stat.is_some() && !same_directory(node, found)
+        })
     }
 
     /// The node of the view that was last seen as this inode, if a move from there is possible.

@@ -59,10 +59,11 @@ impl ClientEngine {
             self.queue.wait(key, now + Duration::from_secs(1), wait);
             return;
         };
-        if !wait.event {
-            self.missing.push(parent);
+        if self.missing.contains(&parent) {
+            // A scan missed the directory: it is judged whether it may be deleted. If it was moved, it is scanned.
             return;
         }
+        wait.event = true;
         if self.queue.get(&parent).is_none() {
             self.queue.hint(parent.clone(), Hint::Gone, now);
         }
@@ -84,6 +85,7 @@ impl ClientEngine {
         let Some(path) = self.view.path(id) else {
             return;
         };
+        self.look_at_links(key, None);
         self.forget(id, source);
         self.emit(
             Op::Delete {
@@ -138,6 +140,7 @@ impl ClientEngine {
                 now,
             );
         };
+        self.look_at_links(&key, Some(found.stat.inode));
         let twin = match self.relocate(&key, &wait, found, &path, now, source) {
             Moved::Later(due) => return self.queue.wait(key, due, wait),
             Moved::Done => None,
@@ -379,12 +382,32 @@ impl ClientEngine {
         }
     }
 
+    /// A name of a file with several names went, or is another file now: it may have been written before that.
+    fn look_at_links(&mut self, key: &Key, now: Option<u64>) {
+        let Some(stat) = self.existing(key).and_then(|(_, node)| node.stat) else {
+            return;
+        };
+        if stat.links < 2 || now == Some(stat.inode) {
+            return;
+        }
+        if let Some(names) = self.linked.get_mut(&stat.inode) {
+            names.remove(key);
+            self.found.extend(names.iter().cloned());
+        }
+    }
+
     /// A write through one name of a file gives no event for its other names: they are looked at too.
     pub(super) fn note_links(&mut self, key: &Key, found: &Found, wait: &Wait, digest: Digest) {
         if found.stat.links < 2 {
             return;
         }
+        // The name that the view knows may have been the only one when it was mirrored.
+        let first = self
+            .view
+            .by_inode(found.stat.inode)
+            .and_then(|id| self.key_of(id));
         let names = self.linked.entry(found.stat.inode).or_default();
+        names.extend(first);
         names.insert(key.clone());
         if !wait.event {
             return;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 impl ClientEngine {
     pub(super) fn scan(&mut self, scan: Scan, now: Duration, source: &mut impl Source) {
+        // A scan of something that was moved, and is no directory, is over at once.
         let Some(place) = self.place(scan.dir) else {
             return;
         };

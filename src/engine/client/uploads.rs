@@ -87,7 +87,10 @@ impl ClientEngine {
             .find(|upload| upload.inode == inode)
         {
             // Renamed while under way: the upload goes to the new name. Changed: it is looked at again afterwards.
-            upload.key = key.clone();
+            // Another name of the same file waits until the content is there.
+            if found.stat.links < 2 {
+                upload.key = key.clone();
+            }
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
         }
