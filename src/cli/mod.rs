@@ -50,7 +50,7 @@ impl Global {
         let step = |count: u8| i8::try_from(count).unwrap_or(i8::MAX);
         log::Overrides {
             verbosity: step(self.verbose).saturating_sub(step(self.quiet)),
-            filter: self.log.clone(),
+            filter: self.log.clone().filter(|text| !text.is_empty()),
         }
     }
 }

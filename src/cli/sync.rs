@@ -20,7 +20,7 @@ pub struct ClientArguments {
     /// Settings; `config/client.toml` lists them all
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// An address of the server (default: 127.0.0.1:7440); may be given several times
+    /// A server (default: 127.0.0.1:7440); given several times, each holds a mirror
     #[arg(
         long,
         value_name = "ADDR:PORT",

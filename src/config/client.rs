@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientConfig {
-    /// The addresses of the server. The default counts as not chosen.
+    /// The servers, each with a mirror of its own. The default counts as not chosen.
     #[serde(deserialize_with = "super::value::addresses")]
     pub servers: Vec<Address>,
     /// The share; none for the server's directory itself.

@@ -100,7 +100,7 @@ impl FromStr for Address {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'));
         let host_is_good = match bracketed {
-            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+            Some(inner) => inner.parse::<core::net::Ipv6Addr>().is_ok(),
             None => {
                 !host.is_empty()
                     && host
