@@ -73,6 +73,8 @@ pub struct Wait {
     pub failures: u32,
     /// Whether all that is known is that it was made.
     pub made: bool,
+    /// Whether a scan found it: a directory that was moved is then scanned too.
+    pub deep: bool,
     /// Whether an event said so (its content is hashed) or only a scan (times are believed).
     pub event: bool,
 }
@@ -121,6 +123,7 @@ impl Queue {
             },
         };
         let failures = old.as_ref().map_or(0, |wait| wait.failures);
+        let deep = old.as_ref().is_some_and(|wait| wait.deep);
         let side = matches!(hint, Hint::Inside | Hint::Attributes);
         let event = hint != Hint::Inside || old.as_ref().is_some_and(|wait| wait.event);
         let made = hint == Hint::Made || side && old.as_ref().is_some_and(|wait| wait.made);
@@ -133,6 +136,7 @@ impl Queue {
                 stamp: 0,
                 failures,
                 made,
+                deep,
                 event,
             },
         );
@@ -143,6 +147,7 @@ impl Queue {
         let old = self.waits.get(&key).cloned();
         if let Some(old) = &old {
             wait.since = wait.since.min(old.since);
+            wait.deep |= old.deep;
         }
         wait.due = due;
         self.set(key, old, wait);
@@ -176,6 +181,14 @@ impl Queue {
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Wait> {
         self.waits.get(key)
+    }
+
+    /// Notes that a scan found a path that waits already. Whether it does wait.
+    pub fn deepen(&mut self, key: &Key) -> bool {
+        self.waits
+            .get_mut(key)
+            .map(|wait| wait.deep = true)
+            .is_some()
     }
 
     /// Takes a path out.

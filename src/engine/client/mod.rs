@@ -218,7 +218,6 @@ impl ClientEngine {
 
     /// Looks at the whole source again: at the start, after an overflow of the event queue, and now and then.
     pub fn rescan(&mut self) {
-        self.scans.retain(|scan| !scan.deep);
         self.scans.push(Scan {
             dir: self.view.root(),
             deep: true,
@@ -407,7 +406,7 @@ impl ClientEngine {
         source: &mut impl Source,
         out: &mut Vec<Output>,
     ) {
-        if self.queue.get(&key).is_some() {
+        if self.queue.deepen(&key) {
             return;
         }
         let wait = self.fresh_wait(now);
@@ -422,6 +421,7 @@ impl ClientEngine {
             stamp: self.queue.next_stamp(),
             failures: 0,
             made: false,
+            deep: true,
             event: false,
         }
     }

@@ -111,7 +111,7 @@ impl ClientEngine {
         } else {
             self.queue.remove(&from);
         }
-        if missed || !wait.event {
+        if missed || wait.deep {
             // It moved unseen: so may have what is in it.
             self.scans.push(Scan {
                 dir: origin,
