@@ -28,6 +28,8 @@ pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// How long an `accept` that finds no free descriptor waits before the next one.
 const STARVED: Duration = Duration::from_millis(100);
+/// How long it waits when strangers gave theirs up.
+const EVICTED: Duration = Duration::from_millis(5);
 /// How long a handler may take to end after its device was revoked or the server was told to stop.
 const GRACE: Duration = Duration::from_secs(8);
 /// How often the server's certificate is looked at.
@@ -115,9 +117,10 @@ pub async fn run<H, F>(
                 if !std::mem::replace(&mut starved, true) {
                     tracing::warn!(%error, "cannot accept connections for now");
                 }
-                // An idler's descriptor serves a device better. The pause keeps a full table from spinning this loop.
-                door.evict();
-                drop(timeout(STARVED, shutdown.cancelled()).await);
+                // An idler's descriptor serves a device better. The pause lets its task end, and keeps a table that is
+                // full of others from spinning this loop.
+                let pause = if door.evict() { EVICTED } else { STARVED };
+                drop(timeout(pause, shutdown.cancelled()).await);
             }
         }
     }
@@ -201,11 +204,16 @@ impl<H> Door<H> {
         place
     }
 
-    /// Frees the place of the oldest.
-    fn evict(&self) {
-        if let Some((_, oldest)) = self.pending().places.pop_first() {
-            oldest.cancel();
+    /// Frees the places of the older half; tells whether there was any.
+    fn evict(&self) -> bool {
+        let mut pending = self.pending();
+        let count = pending.places.len().div_ceil(2);
+        for _ in 0..count {
+            if let Some((_, oldest)) = pending.places.pop_first() {
+                oldest.cancel();
+            }
         }
+        count > 0
     }
 
     fn leave(&self, place: &Place) {

@@ -14,7 +14,7 @@ use crate::wire::{JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -397,4 +397,65 @@ async fn strangers_do_not_delay_the_end() {
     let stopped = tokio::time::timeout(Duration::from_secs(4), fixture.server.stop()).await;
     assert!(stopped.is_ok());
     assert!(ended(idler).await);
+}
+
+/// Set for the process that plays the server of the next test.
+const STARVING: &str = "SYNCD_TEST_STARVING";
+
+/// The descriptors of a process run out, which only a process of its own may do. The test runs itself again as the
+/// server: that one prints its address and ends with its standard input.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_free_descriptors_idlers_go_and_a_device_is_served() {
+    if let Some(home) = std::env::var_os(STARVING) {
+        return starve(Path::new(&home)).await;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let name = "daemon::server::tests::without_free_descriptors_idlers_go_and_a_device_is_served";
+    let mut child = again(temp.path(), name);
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = lines
+        .by_ref()
+        .find_map(|line| line.unwrap().strip_prefix("at ").map(str::to_owned))
+        .unwrap();
+    let mut idlers = Vec::new();
+    for _ in 0..100 {
+        idlers.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let connector = Connector::new(Dirs::below(temp.path()));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while let Err(error) = connector.connect(&address).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error:?}");
+    }
+    assert!(ended(idlers.remove(0)).await);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+fn again(home: &Path, name: &str) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(STARVING, home)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+async fn starve(home: &Path) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limits = Limits {
+        handshake: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    let server = TestServer::start(&Dirs::below(home), &home.join("mirror"), limits).await;
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let limit = Rlimit {
+        current: Some(u64::try_from(open).unwrap() + 12),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    println!("\nat {}", server.address);
+    let wait = || std::io::stdin().read_line(&mut String::new());
+    tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
+    server.stop().await;
 }
