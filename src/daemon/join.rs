@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// Refusals for a wrong secret that are answered at once.
 const REFUSAL_BURST: u32 = 64;
-/// Milliseconds after which one more such refusal is answered.
+/// Time after which one more such refusal is answered.
 const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the exchange failed.
@@ -88,10 +88,7 @@ impl Enroller {
             identity,
             devices,
             local: Sha256::digest(invite.secret.as_bytes()).into(),
-            refusals: Mutex::new(Refusals {
-                left: REFUSAL_BURST,
-                since: None,
-            }),
+            refusals: Mutex::default(),
         }
     }
 
@@ -207,6 +204,15 @@ struct Refusals {
     since: Option<Instant>,
 }
 
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            left: REFUSAL_BURST,
+            since: None,
+        }
+    }
+}
+
 impl Refusals {
     fn take(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
@@ -220,5 +226,25 @@ impl Refusals {
         let granted = self.left > 0;
         self.left = self.left.saturating_sub(1);
         granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REFUSAL_BURST, REFUSAL_INTERVAL, Refusals};
+    use tokio::time::Instant;
+
+    #[test]
+    fn refusals_run_out_and_come_back_with_time() {
+        let mut refusals = Refusals::default();
+        let start = Instant::now();
+        assert!((0..REFUSAL_BURST).all(|_| refusals.take(start)));
+        assert!(!refusals.take(start));
+        assert!(!refusals.take(start + REFUSAL_INTERVAL / 2));
+        assert!(refusals.take(start + REFUSAL_INTERVAL));
+        assert!(!refusals.take(start + REFUSAL_INTERVAL));
+        let later = start + 1000 * REFUSAL_INTERVAL;
+        assert!((0..REFUSAL_BURST).all(|_| refusals.take(later)));
+        assert!(!refusals.take(later));
     }
 }

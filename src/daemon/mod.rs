@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod connect;
+pub mod control;
 pub mod join;
 pub mod options;
 pub mod pump;

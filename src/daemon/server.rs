@@ -4,9 +4,9 @@
 //! keep a device out; devices have a bound of their own. No error of `accept` ends the loop. What a device says is the
 //! handler's business.
 
-use crate::daemon::join::Enroller;
+use crate::daemon::trust::Trust;
 use crate::host::devices::DeviceInfo;
-use crate::host::tls::{BUFFER_LIMIT, ServerTls};
+use crate::host::tls::BUFFER_LIMIT;
 use crate::host::{clock, net};
 use crate::model::limits::HANDSHAKE_SECONDS;
 use crate::wire::{ALPN, ALPN_JOIN, Code, Response, encode};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,12 @@ pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// How long an `accept` that finds no free descriptor waits before the next one.
 const STARVED: Duration = Duration::from_millis(100);
+/// How long it waits when strangers gave theirs up.
+const EVICTED: Duration = Duration::from_millis(5);
 /// How long a handler may take to end after its device was revoked or the server was told to stop.
 const GRACE: Duration = Duration::from_secs(8);
+/// How often the server's certificate is looked at.
+const DAY: Duration = Duration::from_secs(86_400);
 /// How long a refused client is given to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -74,8 +78,7 @@ impl Limits {
 /// `shutdown` is cancelled; otherwise it is dropped.
 pub async fn run<H, F>(
     listener: TcpListener,
-    tls: ServerTls,
-    enroller: Arc<Enroller>,
+    trust: Trust,
     limits: Limits,
     shutdown: CancellationToken,
     handler: H,
@@ -84,8 +87,7 @@ pub async fn run<H, F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let door = Arc::new(Door {
-        tls,
-        enroller,
+        trust,
         limits: limits.within_descriptors(),
         handler,
         pending: Mutex::default(),
@@ -93,10 +95,15 @@ pub async fn run<H, F>(
     });
     let mut tasks = JoinSet::new();
     let mut starved = false;
+    let mut daily = interval_at(Instant::now() + DAY, DAY);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            _ = daily.tick() => {
+                refresh(&door.trust);
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -110,9 +117,10 @@ pub async fn run<H, F>(
                 if !std::mem::replace(&mut starved, true) {
                     tracing::warn!(%error, "cannot accept connections for now");
                 }
-                // An idler's descriptor serves a device better. The pause keeps a full table from spinning this loop.
-                door.evict();
-                drop(timeout(STARVED, shutdown.cancelled()).await);
+                // An idler's descriptor serves a device better. The pause lets its task end, and keeps a table that is
+                // full of others from spinning this loop.
+                let pause = if door.evict() { EVICTED } else { STARVED };
+                drop(timeout(pause, shutdown.cancelled()).await);
             }
         }
     }
@@ -123,6 +131,16 @@ pub async fn run<H, F>(
         tracing::warn!(sessions = tasks.len(), "sessions did not end in time");
     }
     tasks.shutdown().await;
+}
+
+/// Looks after the server's certificate, on a thread of its own because it may write files.
+fn refresh(trust: &Trust) {
+    let trust = trust.clone();
+    drop(tokio::task::spawn_blocking(move || {
+        if let Err(error) = trust.refresh() {
+            tracing::error!(%error, "cannot renew the server's certificate");
+        }
+    }));
 }
 
 /// Failures of `accept` that say something about one connection only.
@@ -144,8 +162,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 /// What all connections share.
 struct Door<H> {
-    tls: ServerTls,
-    enroller: Arc<Enroller>,
+    trust: Trust,
     limits: Limits,
     handler: H,
     pending: Mutex<Pending>,
@@ -187,11 +204,16 @@ impl<H> Door<H> {
         place
     }
 
-    /// Frees the place of the oldest.
-    fn evict(&self) {
-        if let Some((_, oldest)) = self.pending().places.pop_first() {
-            oldest.cancel();
+    /// Frees the places of the older half; tells whether there was any.
+    fn evict(&self) -> bool {
+        let mut pending = self.pending();
+        let count = pending.places.len().div_ceil(2);
+        for _ in 0..count {
+            if let Some((_, oldest)) = pending.places.pop_first() {
+                oldest.cancel();
+            }
         }
+        count > 0
     }
 
     fn leave(&self, place: &Place) {
@@ -233,7 +255,8 @@ where
         };
         self.leave(&place);
         match arrived {
-            Ok(Arrived::Device(stream, device)) => self.admit(*stream, device).await,
+            // On the heap of its own: strangers' tasks must not be as large as a session's.
+            Ok(Arrived::Device(stream, device)) => Box::pin(self.admit(*stream, device)).await,
             Ok(Arrived::Done) => {}
             Err(error) => tracing::debug!(%peer, %error, "connection refused"),
         }
@@ -243,7 +266,7 @@ where
     async fn prove(&self, stream: TcpStream) -> io::Result<Arrived> {
         net::tune(&stream)?;
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        let config = self.tls.choose(&start.client_hello());
+        let config = self.trust.tls().choose(&start.client_hello());
         let mut stream = match start.into_stream(config).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => {
@@ -254,13 +277,13 @@ where
         let (_, connection) = stream.get_mut();
         connection.set_buffer_limit(Some(BUFFER_LIMIT));
         if connection.alpn_protocol() == Some(ALPN_JOIN) {
-            let outcome = self.enroller.serve(&mut stream).await;
+            let outcome = self.trust.enroller().serve(&mut stream).await;
             return outcome.map(|()| Arrived::Done).map_err(io::Error::other);
         }
         if connection.alpn_protocol() != Some(ALPN) {
             return Err(io::Error::other("the client named no protocol"));
         }
-        match self.tls.device(connection.peer_certificates()) {
+        match self.trust.tls().device(connection.peer_certificates()) {
             Ok(device) => Ok(Arrived::Device(Box::new(stream), device)),
             Err(reason) => Err(io::Error::other(format!("device not served: {reason:?}"))),
         }
@@ -274,7 +297,7 @@ where
         }
         let (door, id) = (self.clone(), device.id.clone());
         let noted =
-            tokio::task::spawn_blocking(move || door.enroller.devices().seen(&id, clock::wall()));
+            tokio::task::spawn_blocking(move || door.trust.devices().seen(&id, clock::wall()));
         if let Ok(Err(error)) = noted.await {
             tracing::warn!(%error, "cannot note a device's visit");
         }
@@ -336,3 +359,6 @@ async fn busy(mut stream: ServerStream) {
         farewell(stream).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@ use crate::daemon::server::{Limits, ServerStream, run};
 use crate::daemon::trust::Trust;
 use crate::host::devices::DeviceInfo;
 use crate::host::dirs::{Claim, DirKind, Dirs};
-use crate::host::net;
+use crate::host::{clock, net};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,12 +29,21 @@ pub(crate) fn quick() -> Limits {
 
 impl TestServer {
     pub(crate) async fn start(dirs: &Dirs, directory: &Path, limits: Limits) -> Self {
+        Self::start_at(dirs, directory, limits, clock::wall()).await
+    }
+
+    /// With certificates made at a given time.
+    pub(crate) async fn start_at(
+        dirs: &Dirs,
+        directory: &Path,
+        limits: Limits,
+        now: SystemTime,
+    ) -> Self {
         let state = dirs.state_of(DirKind::Server, directory).unwrap();
         let claim = state.claim().unwrap();
         let (listener, address) = net::listen("127.0.0.1:0").await.unwrap();
-        let trust = Trust::open(dirs, &state, vec![address.to_string()]).unwrap();
+        let trust = Trust::open_at(dirs, &state, vec![address.to_string()], now).unwrap();
         let stop = CancellationToken::new();
-        let (tls, enroller) = (trust.tls().clone(), trust.enroller().clone());
         let stopped = stop.clone();
         let handler = move |stream, device| {
             let stopped = stopped.clone();
@@ -45,7 +54,7 @@ impl TestServer {
                 }
             }
         };
-        let task = tokio::spawn(run(listener, tls, enroller, limits, stop.clone(), handler));
+        let task = tokio::spawn(run(listener, trust.clone(), limits, stop.clone(), handler));
         Self {
             address: address.to_string(),
             trust,

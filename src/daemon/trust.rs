@@ -8,7 +8,9 @@ use crate::host::invite::{self, InviteError, LocalInvite};
 use crate::host::pki::{Identity, PkiError};
 use crate::host::private::PrivateError;
 use crate::host::tls::{ServerTls, TlsError};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Why a server cannot be trusted by anybody, or change whom it trusts.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,8 @@ pub struct Trust {
     identity: Arc<Identity>,
     devices: Arc<Devices>,
     invite: LocalInvite,
-    tls: ServerTls,
+    state: PathBuf,
+    tls: Arc<ServerTls>,
     enroller: Arc<Enroller>,
 }
 
@@ -48,11 +51,22 @@ impl Trust {
     /// # Errors
     /// When keys or files cannot be made, read or written.
     pub fn open(dirs: &Dirs, state: &StateDir, addresses: Vec<String>) -> Result<Self, TrustError> {
-        let identity = Arc::new(Identity::open(state.path(), clock::wall())?);
+        Self::open_at(dirs, state, addresses, clock::wall())
+    }
+
+    /// As [`open`](Self::open), with certificates made at a given time.
+    pub(crate) fn open_at(
+        dirs: &Dirs,
+        state: &StateDir,
+        addresses: Vec<String>,
+        now: SystemTime,
+    ) -> Result<Self, TrustError> {
+        let identity = Arc::new(Identity::open(state.path(), now)?);
         let devices = Arc::new(Devices::open(state.path())?);
         let invite = LocalInvite::new(&identity, addresses, state.directory())?;
         let trust = Self {
-            tls: ServerTls::new(&identity, devices.clone())?,
+            tls: Arc::new(ServerTls::new(&identity, devices.clone())?),
+            state: state.path().to_owned(),
             enroller: Arc::new(Enroller::new(identity.clone(), devices.clone(), &invite)),
             dirs: dirs.clone(),
             identity,
@@ -81,7 +95,7 @@ impl Trust {
 
     /// The TLS configurations.
     #[must_use]
-    pub fn tls(&self) -> &ServerTls {
+    pub fn tls(&self) -> &Arc<ServerTls> {
         &self.tls
     }
 
@@ -89,6 +103,20 @@ impl Trust {
     #[must_use]
     pub fn enroller(&self) -> &Arc<Enroller> {
         &self.enroller
+    }
+
+    /// Makes the server's certificate anew if it ends soon, for servers that run for a year.
+    ///
+    /// # Errors
+    /// When keys or files cannot be made, read or written; the old certificate stays in use.
+    pub fn refresh(&self) -> Result<(), TrustError> {
+        let identity = Identity::open(&self.state, clock::wall())?;
+        if identity.server_id() == self.server_id()
+            && identity.certificate() != self.identity.certificate()
+        {
+            self.tls.renew(&identity)?;
+        }
+        Ok(())
     }
 
     /// Revokes a device by name or id and ends its connections. When it was of the same user, the local invite goes too.

@@ -52,6 +52,15 @@ impl DirKind {
             Self::Source => "source",
         }
     }
+
+    /// The kind of a [`StateDir::key`].
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        [Self::Server, Self::Source].into_iter().find(|kind| {
+            key.strip_prefix(kind.word())
+                .is_some_and(|rest| rest.starts_with('-'))
+        })
+    }
 }
 
 /// The program's directories.
@@ -123,7 +132,10 @@ impl Dirs {
     /// # Errors
     /// When the path cannot be resolved or the directory not be made.
     pub fn state_of(&self, kind: DirKind, directory: &Path) -> Result<StateDir, DirsError> {
-        let directory = canonical(directory)?;
+        let directory = Self::canonical(directory).map_err(|source| DirsError::Resolve {
+            path: directory.to_owned(),
+            source,
+        })?;
         let key = format!(
             "{}-{}",
             kind.word(),
@@ -138,6 +150,33 @@ impl Dirs {
             key,
             directory,
         })
+    }
+
+    /// The path without symbolic links, as far as it exists; what does not exist is kept as it is written.
+    ///
+    /// # Errors
+    /// When it cannot be resolved: no permission, a loop of links, or `..` below what does not exist.
+    pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+        let absolute = std::path::absolute(path)?;
+        let mut missing: Vec<OsString> = Vec::new();
+        let mut known = absolute.as_path();
+        loop {
+            match known.canonicalize() {
+                Ok(mut found) => {
+                    found.extend(missing.iter().rev());
+                    return Ok(found);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            match (known.parent(), known.file_name()) {
+                (Some(parent), Some(name)) => {
+                    missing.push(name.to_owned());
+                    known = parent;
+                }
+                _ => return Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
     }
 
     /// Where control sockets go, made if it lacks. Sockets of different homes never share a directory.
@@ -235,34 +274,6 @@ fn short_hash(parts: &[&[u8]]) -> String {
     }
     let digest = hash.finalize();
     data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
-}
-
-/// The path without symbolic links, as far as it exists; what does not exist is kept as it is written.
-fn canonical(path: &Path) -> Result<PathBuf, DirsError> {
-    let resolve = |source| DirsError::Resolve {
-        path: path.to_owned(),
-        source,
-    };
-    let absolute = std::path::absolute(path).map_err(resolve)?;
-    let mut missing: Vec<OsString> = Vec::new();
-    let mut known = absolute.as_path();
-    loop {
-        match known.canonicalize() {
-            Ok(mut found) => {
-                found.extend(missing.iter().rev());
-                return Ok(found);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(resolve(error)),
-        }
-        match (known.parent(), known.file_name()) {
-            (Some(parent), Some(name)) => {
-                missing.push(name.to_owned());
-                known = parent;
-            }
-            _ => return Err(resolve(io::ErrorKind::InvalidInput.into())),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,16 @@
-use crate::daemon::connect::{ConnectKind, Connector};
+use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
 use crate::daemon::testing::{TestServer, ask, quick};
-use crate::host::dirs::Dirs;
+use crate::host::dirs::{DirKind, Dirs};
+use crate::host::invite::LocalInvite;
+use crate::host::pki::Identity;
 use crate::host::tls::Rejection;
+use crate::host::{clock, net, private};
+use crate::wire::JoinCode;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 struct Home {
     temp: tempfile::TempDir,
@@ -131,10 +139,7 @@ async fn a_device_that_the_server_forgot_enrols_again_with_its_key() {
     server.stop().await;
     let state = home
         .dirs
-        .state_of(
-            crate::host::dirs::DirKind::Server,
-            &home.temp.path().join("mirror"),
-        )
+        .state_of(DirKind::Server, &home.temp.path().join("mirror"))
         .unwrap();
     std::fs::remove_file(state.path().join("devices.json")).unwrap();
     let server = home.serve().await;
@@ -146,5 +151,215 @@ async fn a_device_that_the_server_forgot_enrols_again_with_its_key() {
     );
     let mut found = connector.connect(&server.address).await.unwrap();
     assert_eq!(ask(&mut found.stream).await.unwrap(), id);
+    server.stop().await;
+}
+
+/// Puts an invite for a server's identity into a home.
+fn invite(home: &Home, identity: &Identity) {
+    LocalInvite::new(identity, Vec::new(), home.temp.path())
+        .unwrap()
+        .publish(&home.dirs)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_in_force_is_refused() {
+    let day = Duration::from_secs(86_400);
+    for made in [clock::wall() - 400 * day, clock::wall() + day] {
+        let home = home();
+        let mirror = home.temp.path().join("mirror");
+        let server = TestServer::start_at(&home.dirs, &mirror, quick(), made).await;
+        let connector = Connector::new(home.dirs.clone());
+        let error = connector.connect(&server.address).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ConnectError::Refused {
+                    source: Rejection::PeerCertificate(_),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(error.kind(), ConnectKind::Refused);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_only_claims_an_id_is_refused() {
+    let home = home();
+    let server = home.serve().await;
+    let connector = Connector::new(home.dirs.clone());
+    connector.connect(&server.address).await.unwrap();
+    // Another authority that gives itself the same id.
+    let lair = Home {
+        temp: tempfile::tempdir().unwrap(),
+        dirs: Dirs::below(home.temp.path().join("lair").as_path()),
+    };
+    let state = lair
+        .dirs
+        .state_of(DirKind::Server, lair.temp.path())
+        .unwrap();
+    forge_authority(state.path(), server.trust.server_id());
+    let forger = TestServer::start(&lair.dirs, lair.temp.path(), quick()).await;
+    assert_eq!(forger.trust.server_id(), server.trust.server_id());
+    let error = connector.connect(&forger.address).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::Refused {
+                source: Rejection::Authority,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    forger.stop().await;
+    server.stop().await;
+}
+
+fn forge_authority(state: &Path, id: &str) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let name = format!("syncd authority {id}");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    let uri = format!("syncd://server/{id}").try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    let text = key.serialize_pem() + &params.self_signed(&key).unwrap().pem();
+    private::write(&state.join("authority.pem"), text.as_bytes()).unwrap();
+}
+
+#[tokio::test]
+async fn a_device_is_no_server() {
+    let home = home();
+    let server = home.serve().await;
+    let connector = Connector::new(home.dirs.clone());
+    connector.connect(&server.address).await.unwrap();
+    let own = connector.enrolments.get(server.trust.server_id()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(crate::host::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(
+            own.presenting().key,
+        )));
+    let (listener, address) = net::listen("127.0.0.1:0").await.unwrap();
+    let impostor = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio_rustls::TlsAcceptor::from(Arc::new(config))
+            .accept(stream)
+            .await
+    };
+    let address = address.to_string();
+    let (met, error) = tokio::join!(impostor, connector.connect(&address));
+    assert!(met.is_err());
+    assert_eq!(error.unwrap_err().kind(), ConnectKind::Refused);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn something_else_at_the_address_is_named() {
+    let home = home();
+    let (listener, address) = net::listen("127.0.0.1:0").await.unwrap();
+    let web = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.0 400 no\r\n\r\n").await.unwrap();
+        stream
+    };
+    let connector = Connector::new(home.dirs.clone());
+    let address = address.to_string();
+    let (_stream, error) = tokio::join!(web, connector.connect(&address));
+    let error = error.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::Refused {
+                source: Rejection::NoTls,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    drop(listener);
+    let error = connector.connect("127.0.0.1:1").await.unwrap_err();
+    assert_eq!(error.kind(), ConnectKind::Unreachable);
+}
+
+#[tokio::test]
+async fn an_expired_device_enrols_again_with_its_key_and_an_ending_one_when_it_can() {
+    let home = home();
+    let server = home.serve().await;
+    let connector = Connector::new(home.dirs.clone());
+    let id = connector.connect(&server.address).await.unwrap().device_id;
+    let state = home
+        .dirs
+        .state_of(DirKind::Server, &home.temp.path().join("mirror"))
+        .unwrap();
+    let identity = Identity::open(state.path(), clock::wall()).unwrap();
+    let server_id = identity.server_id().to_owned();
+    let day = Duration::from_secs(86_400);
+    let age = |days: u32| {
+        let key = connector.enrolments.key(&server_id).unwrap();
+        let made = clock::wall() - days * day;
+        let signed = identity
+            .sign_device(&key.request().unwrap(), "x", made)
+            .unwrap();
+        let text = key.to_pem() + &signed.pem + identity.authority_pem();
+        let path = home.dirs.enrolments().join(&server_id).join("device.pem");
+        private::write(&path, text.as_bytes()).unwrap();
+    };
+    for days in [100, 70] {
+        age(days);
+        let mut again = connector.connect(&server.address).await.unwrap();
+        assert_eq!(ask(&mut again.stream).await.unwrap(), id);
+        let left = connector.enrolments.get(&server_id).unwrap();
+        assert!(left.remaining(clock::wall()) > 80 * day);
+    }
+    // A stale invite spoils no certificate that still holds.
+    age(70);
+    invite(&home, &identity);
+    let mut again = connector.connect(&server.address).await.unwrap();
+    assert_eq!(ask(&mut again.stream).await.unwrap(), id);
+    // But one that has ended is out, until the server leaves a new invite.
+    age(100);
+    let error = connector.connect(&server.address).await.unwrap_err();
+    assert!(matches!(
+        error,
+        ConnectError::NotEnrolled {
+            code: JoinCode::Secret,
+            ..
+        }
+    ));
+    assert_eq!(error.kind(), ConnectKind::Unreachable);
+    server.stop().await;
+    let server = home.serve().await;
+    let mut again = connector.connect(&server.address).await.unwrap();
+    assert_eq!(ask(&mut again.stream).await.unwrap(), id);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn keys_that_others_could_read_are_not_used() {
+    let home = home();
+    let server = home.serve().await;
+    let connector = Connector::new(home.dirs.clone());
+    let old = connector.connect(&server.address).await.unwrap().device_id;
+    let path = home
+        .dirs
+        .enrolments()
+        .join(server.trust.server_id())
+        .join("device.pem");
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let new = connector.connect(&server.address).await.unwrap().device_id;
+    assert_ne!(new, old);
+    assert_eq!(mode(&path), 0o600);
     server.stop().await;
 }

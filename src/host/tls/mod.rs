@@ -5,8 +5,6 @@
 
 mod client;
 mod server;
-#[cfg(test)]
-mod tests;
 
 pub use client::{Pin, Presented, Presenting, join_config, session_config};
 pub use server::ServerTls;

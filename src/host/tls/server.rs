@@ -13,14 +13,19 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme, version,
 };
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// The configurations of a server.
-#[derive(Clone, Debug)]
+/// The configurations of a server. They can be renewed while connections are accepted.
+#[derive(Debug)]
 pub struct ServerTls {
+    configs: RwLock<Configs>,
+    devices: Arc<Devices>,
+}
+
+#[derive(Debug, Clone)]
+struct Configs {
     session: Arc<ServerConfig>,
     join: Arc<ServerConfig>,
-    devices: Arc<Devices>,
 }
 
 impl ServerTls {
@@ -29,32 +34,20 @@ impl ServerTls {
     /// # Errors
     /// When the library refuses a key or certificate.
     pub fn new(identity: &Identity, devices: Arc<Devices>) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(identity.authority().clone())?;
-        let chain =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
-        let verifier = Arc::new(Enrolled {
-            chain,
-            devices: devices.clone(),
-        });
-        let builder = || {
-            ServerConfig::builder_with_provider(provider())
-                .with_protocol_versions(&[&version::TLS13])
-        };
-        let leaf = identity.certificate().clone();
-        let session = builder()?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![leaf.clone()], identity.key().clone_key())?;
-        // Whoever joins from elsewhere knows only the fingerprint of the authority, so it is sent along.
-        let join = builder()?.with_no_client_auth().with_single_cert(
-            vec![leaf, identity.authority().clone()],
-            identity.key().clone_key(),
-        )?;
         Ok(Self {
-            session: Arc::new(finish(session, ALPN)),
-            join: Arc::new(finish(join, ALPN_JOIN)),
+            configs: RwLock::new(Configs::new(identity, devices.clone())?),
             devices,
         })
+    }
+
+    /// Goes on with another certificate of the same authority; connections that are open stay.
+    ///
+    /// # Errors
+    /// When the library refuses a key or certificate; nothing changes then.
+    pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
+        let configs = Configs::new(identity, self.devices.clone())?;
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
+        Ok(())
     }
 
     /// The configuration for what a client asks: joining if it asks for that alone, else a session.
@@ -63,10 +56,11 @@ impl ServerTls {
         let joins = hello
             .alpn()
             .is_some_and(|mut names| names.next() == Some(ALPN_JOIN) && names.next().is_none());
+        let configs = self.configs.read().unwrap_or_else(PoisonError::into_inner);
         if joins {
-            self.join.clone()
+            configs.join.clone()
         } else {
-            self.session.clone()
+            configs.session.clone()
         }
     }
 
@@ -83,6 +77,33 @@ impl ServerTls {
             .ok_or(NotServed::Unknown)?;
         let id = certificate::key_fingerprint(certificate).map_err(|_| NotServed::Unknown)?;
         self.devices.find(&id)
+    }
+}
+
+impl Configs {
+    fn new(identity: &Identity, devices: Arc<Devices>) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.authority().clone())?;
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+        let verifier = Arc::new(Enrolled { chain, devices });
+        let builder = || {
+            ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&version::TLS13])
+        };
+        let leaf = identity.certificate().clone();
+        let session = builder()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![leaf.clone()], identity.key().clone_key())?;
+        // Whoever joins from elsewhere knows only the fingerprint of the authority, so it is sent along.
+        let join = builder()?.with_no_client_auth().with_single_cert(
+            vec![leaf, identity.authority().clone()],
+            identity.key().clone_key(),
+        )?;
+        Ok(Self {
+            session: Arc::new(finish(session, ALPN)),
+            join: Arc::new(finish(join, ALPN_JOIN)),
+        })
     }
 }
 
