@@ -9,7 +9,7 @@ use crate::delta::rolling::Filter;
 /// Different blocks of one weak sum that are kept; further ones are not found.
 const MAX_EQUAL: usize = 16;
 /// Bits of a weak sum.
-const SUM_BITS: u32 = 31;
+const SUM_BITS: u32 = 32;
 
 /// The whole blocks of a recipe by their weak sums; of equal blocks the first.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Lookup {
         for entry in &entries {
             filter.insert(entry.weak);
         }
-        let bits = (entries.len() + 1).ilog2().min(20);
+        let bits = (entries.len() + 2).ilog2().clamp(1, 20);
         let shift = SUM_BITS - bits;
         let mut starts = vec![0u32; (1 << bits) + 1];
         for entry in &entries {

@@ -3,7 +3,8 @@
 //! At every place the cheap questions come first: is it the old block that follows the last copy; the old block of the
 //! same offset; any old block (at offsets that are multiples of the block size, whose hashes are known from the new
 //! recipe). Only then a window rolls byte by byte, at most to the next such offset, where the questions are asked again.
-//! A single block that changed between two that did not is not searched at all.
+//! A single block that changed between two that did not is not searched at all, and where nothing was found for
+//! `PATIENCE` blocks only every eighth is, until something is: old content that goes on costs some blocks more.
 //!
 //! Work is linear in the new content whatever the contents are: a false alarm of the weak sum costs a block's worth of
 //! `credit`, which rolling earns; without credit the window jumps to the next multiple of the block size.
@@ -12,12 +13,16 @@ use std::sync::Arc;
 
 use crate::delta::lookup::{Lookup, whole_blocks};
 use crate::delta::recipe::{Block, Recipe, strong};
-use crate::delta::rolling::{Rolling, Window};
+use crate::delta::rolling::{Rolling, Window, weak};
 
 /// Blocks' worth of false alarms that are free.
 const FREE_ALARMS: u64 = 64;
 /// Bytes that false alarms may hash for each byte that was rolled over.
 const CREDIT_PER_BYTE: u64 = 2;
+
+/// Blocks that are rolled over without a match before only every `SPARSE`-th is.
+const PATIENCE: u64 = 1024;
+const SPARSE: usize = 8;
 
 /// How much a search did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,9 +69,11 @@ pub(crate) struct Matcher {
     search: Option<Box<(Lookup, Window)>>,
     /// The old block after the last copy.
     expected: Option<usize>,
-    /// The weak sum of the window where the search stands, when it rolled there.
-    sum: Option<u32>,
+    /// The sum of the window where the search stands, when it rolled there.
+    sum: Option<u64>,
     credit: u64,
+    /// Bytes rolled over since the last copy.
+    fruitless: u64,
     work: Work,
 }
 
@@ -78,6 +85,7 @@ impl Matcher {
             expected: Some(0),
             sum: None,
             credit: FREE_ALARMS * u64::from(old.block()),
+            fruitless: 0,
             work: Work::default(),
             old,
         }
@@ -102,14 +110,16 @@ impl Matcher {
             if let Some(number) = self.find(fresh.weak, &fresh.strong) {
                 return self.copy(0, number);
             }
-            return match self.is_single(view, here) {
-                None => Step::Wait,
-                Some(true) => {
-                    self.sum = None;
-                    Step::Literal(block)
-                }
-                Some(false) => self.roll(view, fresh.weak),
+            let skips = match self.is_single(view, here) {
+                None => return Step::Wait,
+                Some(single) => single || self.is_sparse(here),
             };
+            if skips {
+                self.sum = None;
+                return Step::Literal(block);
+            }
+            let sum = self.sum.unwrap_or_else(|| self.rolling.sum(window));
+            return self.roll(view, sum);
         }
         if let Some(sum) = self.sum {
             return self.roll(view, sum);
@@ -160,8 +170,14 @@ impl Matcher {
         }
     }
 
+    /// Whether the block here is left out because rolling found nothing for long.
+    fn is_sparse(&self, here: Option<usize>) -> bool {
+        let patience = PATIENCE * u64::from(self.old.block());
+        self.fruitless > patience && here.is_some_and(|here| !here.is_multiple_of(SPARSE))
+    }
+
     /// Rolls from here, where the sum is `sum` and nothing was found, to a match or to the next multiple of the block size.
-    fn roll(&mut self, view: View<'_>, mut sum: u32) -> Step {
+    fn roll(&mut self, view: View<'_>, mut sum: u64) -> Step {
         let block = self.old.block() as usize;
         let limit = self.to_multiple(view.at).min(view.bytes.len() - block);
         self.sum = Some(sum);
@@ -201,9 +217,9 @@ impl Matcher {
     }
 
     /// Asks what a weak sum means that may be in the table.
-    fn confirm(&mut self, window: &[u8], sum: u32) -> Alarm {
+    fn confirm(&mut self, window: &[u8], sum: u64) -> Alarm {
         let (lookup, _) = self.search();
-        if lookup.numbers(sum).next().is_none() {
+        if lookup.numbers(weak(sum)).next().is_none() {
             return Alarm::False;
         }
         let cost = u64::from(self.old.block());
@@ -211,7 +227,7 @@ impl Matcher {
             return Alarm::Ignored;
         };
         let strong = self.hash(window);
-        match self.find(sum, &strong) {
+        match self.find(weak(sum), &strong) {
             Some(number) => Alarm::Match(number),
             None => {
                 self.credit = credit;
@@ -254,6 +270,7 @@ impl Matcher {
     fn copy(&mut self, skipped: usize, number: usize) -> Step {
         self.expected = Some(number + 1);
         self.sum = None;
+        self.fruitless = 0;
         Step::Copy {
             skipped,
             offset: number as u64 * u64::from(self.old.block()),
@@ -264,6 +281,7 @@ impl Matcher {
     fn earn(&mut self, rolled: usize) {
         let rolled = rolled as u64;
         self.work.rolled_bytes += rolled;
+        self.fruitless += rolled;
         let most = FREE_ALARMS * u64::from(self.old.block());
         self.credit = (self.credit + rolled * CREDIT_PER_BYTE).min(most);
     }

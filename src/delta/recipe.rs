@@ -8,7 +8,7 @@
 
 use blake3::Hasher;
 
-use crate::delta::rolling::Rolling;
+use crate::delta::rolling::{Rolling, weak};
 use crate::model::limits::{MAX_BLOCK, MIN_BLOCK};
 
 /// Bytes of a packed block.
@@ -285,7 +285,7 @@ pub struct RecipeBuilder {
     rolling: Rolling,
     recipe: Recipe,
     /// The block in hand, of which `filled < block` bytes are hashed.
-    weak: u32,
+    sum: u64,
     strong: Hasher,
     filled: usize,
 }
@@ -302,7 +302,7 @@ impl RecipeBuilder {
                 seed,
                 blocks: Vec::new(),
             },
-            weak: 0,
+            sum: 0,
             strong: Hasher::new(),
             filled: 0,
         }
@@ -324,7 +324,7 @@ impl RecipeBuilder {
         let mut whole = piece.chunks_exact(block);
         for bytes in whole.by_ref() {
             self.recipe.blocks.push(Block {
-                weak: self.rolling.sum(bytes),
+                weak: weak(self.rolling.sum(bytes)),
                 strong: strong(bytes),
             });
         }
@@ -350,17 +350,17 @@ impl RecipeBuilder {
         if bytes.is_empty() {
             return;
         }
-        self.weak = self.rolling.extend(self.weak, bytes);
+        self.sum = self.rolling.extend(self.sum, bytes);
         self.strong.update(bytes);
         self.filled += bytes.len();
     }
 
     fn end_block(&mut self) {
         self.recipe.blocks.push(Block {
-            weak: self.weak,
+            weak: weak(self.sum),
             strong: cut(&self.strong.finalize()),
         });
-        self.weak = 0;
+        self.sum = 0;
         self.strong.reset();
         self.filled = 0;
     }

@@ -1,71 +1,72 @@
-//! The weak sum: a Karp-Rabin fingerprint, the bytes of a window as the digits of a number to a secret base, modulo the
-//! Mersenne prime 2^31 - 1.
+//! The weak sum: a Karp-Rabin fingerprint, the bytes of a window as the digits of a number to a secret base, modulo 2^64;
+//! its upper 32 bits are what a recipe keeps.
 //!
-//! Sources: Karp and Rabin, "Efficient randomized pattern-matching algorithms" (1987); Carter and Wegman, "Universal
-//! classes of hash functions" (1979) for the modulus. The base follows from a seed that is drawn for each file: two
-//! different windows of `n` bytes have the same sum for fewer than `n` of about 2^30 bases, so nobody who does not
-//! know the seed can prepare blocks that collide. (Sums of halves as in rsync, and every sum modulo a power of two, have
-//! collisions that hold for every seed.) Sums are below 2^31.
+//! Source: Karp and Rabin, "Efficient randomized pattern-matching algorithms" (1987). The base follows from a seed that is
+//! drawn for each file, so that common collisions cannot be prepared. It is 5 modulo 8, which gives its powers the
+//! longest period. A modulus that is a power of two costs no division, and has a known price: blocks made of
+//! Thue-Morse words of 2,048 bytes and more collide under every base. Nothing may therefore depend on how seldom sums
+//! collide: matches are confirmed by a strong hash, and the search gives false alarms a budget (`matcher`).
 
-const PRIME: u64 = (1 << 31) - 1;
-const LANES: usize = 64;
+/// Accumulators of a block's sum; as many products are under way at a time.
+const LANES: usize = 8;
+/// Positions of a scan between two looks at where the bytes end.
+const ROW: usize = 8;
 
 /// Weak sums under one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rolling {
-    /// The base; below 2^30, so that a product with a sum that is folded once stays below 2^63.
     base: u64,
-    /// base^63, …, base, 1.
-    powers: [u32; LANES],
-    /// base^64.
+    /// base^LANES.
     stride: u64,
+}
+
+/// What a recipe keeps of a sum.
+pub(crate) fn weak(sum: u64) -> u32 {
+    u32::try_from(sum >> 32).unwrap_or(u32::MAX)
 }
 
 impl Rolling {
     pub(crate) fn new(seed: u64) -> Self {
-        let hash = blake3::derive_key("syncd 2026 weak sum base", &seed.to_le_bytes());
-        let word = hash.first_chunk().copied().map_or(0, u32::from_le_bytes);
-        let base = 256 + u64::from(word) % ((1 << 30) - 256);
-        let mut powers = [0; LANES];
-        let mut power = 1;
-        for place in powers.iter_mut().rev() {
-            *place = narrow(power);
-            power = reduce(power * base);
-        }
+        let hash = blake3::derive_key("syncd 2026 base of the weak sum", &seed.to_le_bytes());
+        let word = hash.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        let base = word & !7 | 5;
         Self {
             base,
-            powers,
-            stride: power,
+            stride: power(base, LANES as u64),
         }
     }
 
     /// The sum of bytes.
-    pub(crate) fn sum(&self, bytes: &[u8]) -> u32 {
+    pub(crate) fn sum(&self, bytes: &[u8]) -> u64 {
         self.extend(0, bytes)
     }
 
     /// The sum of what `sum` stands for, followed by `bytes`.
-    pub(crate) fn extend(&self, sum: u32, bytes: &[u8]) -> u32 {
+    pub(crate) fn extend(&self, sum: u64, bytes: &[u8]) -> u64 {
         let (rows, tail) = bytes.as_chunks::<LANES>();
-        let sum = rows.iter().fold(u64::from(sum), |sum, row| {
-            reduce(sum * self.stride + dot(row, &self.powers))
-        });
-        narrow(
-            tail.iter()
-                .fold(sum, |sum, byte| reduce(sum * self.base + u64::from(*byte))),
-        )
+        let mut lanes = [0u64; LANES];
+        for row in rows {
+            for (lane, byte) in lanes.iter_mut().zip(row) {
+                *lane = lane
+                    .wrapping_mul(self.stride)
+                    .wrapping_add(u64::from(*byte));
+            }
+        }
+        let next = |sum: u64, digit: u64| sum.wrapping_mul(self.base).wrapping_add(digit);
+        let ahead = sum.wrapping_mul(power(self.base, (rows.len() * LANES) as u64));
+        let sum = ahead.wrapping_add(lanes.into_iter().fold(0, next));
+        tail.iter().map(|byte| u64::from(*byte)).fold(sum, next)
     }
 
     /// What rolls windows of `length` bytes.
     pub(crate) fn window(&self, length: u32) -> Window {
-        let shift = power(self.base, length);
+        let gone = power(self.base, u64::from(length));
         let mut leave = [0; 256];
         for (byte, place) in (0u64..).zip(&mut leave) {
-            *place = narrow((PRIME - reduce(byte * shift)) % PRIME);
+            *place = byte.wrapping_mul(gone).wrapping_neg();
         }
         Window {
             base: self.base,
-            square: reduce(self.base * self.base),
             leave,
         }
     }
@@ -75,9 +76,8 @@ impl Rolling {
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     base: u64,
-    square: u64,
     /// What is added when a byte leaves: minus the byte times base^length.
-    leave: [u32; 256],
+    leave: [u64; 256],
 }
 
 /// Where a scan stopped.
@@ -86,7 +86,7 @@ pub(crate) struct Stop {
     /// How many positions the window moved.
     pub(crate) moved: usize,
     /// The sum of the window there.
-    pub(crate) sum: u32,
+    pub(crate) sum: u64,
     /// Whether the filter lets it pass; otherwise the bytes ended.
     pub(crate) hit: bool,
 }
@@ -94,119 +94,88 @@ pub(crate) struct Stop {
 impl Window {
     /// Moves a window whose sum is `sum` until `filter` lets the sum pass, at least by one byte. `leaving` and `entering`, of
     /// equal length, are the bytes that leave and enter on the way.
+    // Not inlined: the loop needs all registers for itself.
+    #[inline(never)]
     pub(crate) fn scan(
         &self,
-        sum: u32,
+        mut sum: u64,
         (leaving, entering): (&[u8], &[u8]),
         filter: &Filter,
     ) -> Stop {
-        let mut sum = u64::from(sum);
-        let stop = |moved, sum, hit| Stop {
-            moved,
-            sum: narrow(sum),
-            hit,
-        };
-        let (out_pairs, out_last) = leaving.as_chunks::<2>();
-        let (in_pairs, in_last) = entering.as_chunks::<2>();
-        // Two positions a round, both computed from the round's start: the chain of multiplications, on which the
-        // rounds wait, is half as long.
-        for (round, ([out_a, out_b], [in_a, in_b])) in out_pairs.iter().zip(in_pairs).enumerate() {
-            let (a, b) = (self.digit(*out_a, *in_a), self.digit(*out_b, *in_b));
-            let first = reduce(sum.wrapping_mul(self.base).wrapping_add(a));
-            let ahead = fold(a.wrapping_mul(self.base)).wrapping_add(b);
-            sum = reduce(sum.wrapping_mul(self.square).wrapping_add(ahead));
-            if filter.passes(first) {
-                return stop(2 * round + 1, first, true);
-            }
-            if filter.passes(sum) {
-                return stop(2 * round + 2, sum, true);
+        let (out_rows, out_rest) = leaving.as_chunks::<ROW>();
+        let (in_rows, in_rest) = entering.as_chunks::<ROW>();
+        let mut moved = 0usize;
+        for (out_row, in_row) in out_rows.iter().zip(in_rows) {
+            for (leaves, enters) in out_row.iter().zip(in_row) {
+                sum = self.roll(sum, *leaves, *enters);
+                moved = moved.wrapping_add(1);
+                if filter.passes(sum) {
+                    let hit = true;
+                    return Stop { moved, sum, hit };
+                }
             }
         }
-        let moved = 2 * out_pairs.len();
-        let (Some(leaves), Some(enters)) = (out_last.first(), in_last.first()) else {
-            return stop(moved, sum, false);
-        };
-        sum = reduce(sum * self.base + self.digit(*leaves, *enters));
-        stop(moved + 1, sum, filter.passes(sum))
+        for (leaves, enters) in out_rest.iter().zip(in_rest) {
+            sum = self.roll(sum, *leaves, *enters);
+            moved = moved.wrapping_add(1);
+            if filter.passes(sum) {
+                let hit = true;
+                return Stop { moved, sum, hit };
+            }
+        }
+        let hit = false;
+        Stop { moved, sum, hit }
     }
 
-    fn digit(&self, leaves: u8, enters: u8) -> u64 {
-        let leave = self.leave.get(usize::from(leaves)).copied().unwrap_or(0);
-        u64::from(leave) + u64::from(enters)
+    fn roll(&self, sum: u64, leaves: u8, enters: u8) -> u64 {
+        let gone = self.leave.get(usize::from(leaves)).copied().unwrap_or(0);
+        let digit = gone.wrapping_add(u64::from(enters));
+        sum.wrapping_mul(self.base).wrapping_add(digit)
     }
 }
 
-/// A bitmap of sums in front of a table: most sums that are not in the table are refused here.
+/// A set of sums in front of a table: of the sums that are not in the table, about one in 500 passes. (A Bloom filter
+/// whose two bits lie in one word, so that a question costs one access, and mostly one branch.)
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    bits: Vec<u64>,
-    shift: u32,
+    /// As many as a power of two.
+    words: Vec<u64>,
 }
 
 impl Filter {
-    /// An empty filter for about `count` sums: at least 32 bits for each within 2^13 to 2^22 bits (1 to 512 KiB).
+    /// An empty filter for about `count` sums: 64 bits for each within 2^13 to 2^22 bits (1 to 512 KiB).
     pub(crate) fn new(count: usize) -> Self {
-        let bits = count.saturating_mul(32).clamp(1 << 13, 1 << 22);
-        let bits = bits.next_power_of_two();
+        let words = count.clamp(1 << 7, 1 << 16).next_power_of_two();
         Self {
-            bits: vec![0; bits / 64],
-            shift: 31 - bits.trailing_zeros(),
+            words: vec![0; words],
         }
     }
 
-    pub(crate) fn insert(&mut self, sum: u32) {
-        let (word, bit) = self.place(u64::from(sum));
-        if let Some(word) = self.bits.get_mut(word) {
-            *word |= 1 << bit;
+    pub(crate) fn insert(&mut self, weak: u32) {
+        let place = (weak >> 6) as usize & (self.words.len() - 1);
+        if let Some(word) = self.words.get_mut(place) {
+            *word |= 1 << (weak % 64) | 1 << (weak >> 26);
         }
     }
 
-    fn passes(&self, sum: u64) -> bool {
-        let (word, bit) = self.place(sum);
-        self.bits.get(word).is_some_and(|word| word >> bit & 1 == 1)
-    }
-
-    fn place(&self, sum: u64) -> (usize, u64) {
-        let bit = sum >> self.shift;
-        (usize::try_from(bit / 64).unwrap_or(usize::MAX), bit % 64)
+    pub(crate) fn passes(&self, sum: u64) -> bool {
+        let weak = weak(sum);
+        let place = (weak >> 6) as usize & (self.words.len() - 1);
+        let word = self.words.get(place).copied().unwrap_or(0);
+        word & 1 << (weak % 64) != 0 && word & 1 << (weak >> 26) != 0
     }
 }
 
-fn dot(row: &[u8; LANES], powers: &[u32; LANES]) -> u64 {
-    row.iter().zip(powers).fold(0, |sum: u64, (byte, power)| {
-        sum.wrapping_add(u64::from(*byte).wrapping_mul(u64::from(*power)))
-    })
-}
-
-fn power(base: u64, mut exponent: u32) -> u64 {
-    let (mut square, mut out) = (base, 1);
+fn power(base: u64, mut exponent: u64) -> u64 {
+    let (mut square, mut out) = (base, 1u64);
     while exponent > 0 {
         if exponent & 1 == 1 {
-            out = reduce(out * square);
+            out = out.wrapping_mul(square);
         }
-        square = reduce(square * square);
+        square = square.wrapping_mul(square);
         exponent >>= 1;
     }
     out
-}
-
-/// A smaller number with the same remainder: 2^31 leaves 1.
-fn fold(number: u64) -> u64 {
-    (number & PRIME).wrapping_add(number >> 31)
-}
-
-/// The remainder.
-fn reduce(number: u64) -> u64 {
-    let folded = fold(fold(number));
-    if folded >= PRIME {
-        folded - PRIME
-    } else {
-        folded
-    }
-}
-
-fn narrow(sum: u64) -> u32 {
-    u32::try_from(sum).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

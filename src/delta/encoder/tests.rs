@@ -1,6 +1,7 @@
 //! Encodings against the definition of a recipe, and what they may cost.
 
 use super::*;
+use crate::delta::rolling::{Rolling, weak};
 use crate::delta::{digest, patch};
 use proptest::prelude::*;
 
@@ -219,7 +220,7 @@ fn many_false_alarms_cost_linear_work() {
     // A recipe that claims the sum of the bytes that come, but no strong hash that any bytes have.
     let block = 4096;
     let alarm = Block {
-        weak: crate::delta::rolling::Rolling::new(SEED).sum(&[3; 4096]),
+        weak: weak(Rolling::new(SEED).sum(&[3; 4096])),
         strong: [0; 16],
     };
     let blocks: Vec<Block> = (0..512u32)
@@ -238,6 +239,19 @@ fn many_false_alarms_cost_linear_work() {
     assert_eq!(literal, new.len() as u64);
     let most = (64 + 3 * new.len() / 4096) as u64;
     assert!(encoded.work.strong_hashes <= most, "{:?}", encoded.work);
+}
+
+#[test]
+fn new_content_is_searched_sparsely_and_old_content_behind_it_is_found() {
+    let old = noise(2 * MIB, 1);
+    let fresh = 12 * MIB + 3;
+    let mut new = noise(fresh, 2);
+    new.extend_from_slice(&old);
+    let outcome = whole(&old, &new, 4096);
+    let literal = outcome.literal();
+    assert!(literal <= fresh + 10 * 4096, "{literal}");
+    let rolled = outcome.encoded.work.rolled_bytes;
+    assert!(rolled < 6 * MIB as u64, "{rolled}");
 }
 
 /// A change of a content: what to do, where and how much, both as parts of 65,536.
