@@ -1,9 +1,15 @@
 //! Questions to running daemons over their control sockets.
 
 use super::report::{Kind, Report};
-use crate::daemon::status::Status;
+use crate::daemon::client::ClientHandle;
+use crate::daemon::control::{self, ControlError};
+use crate::daemon::status::{ClientStatus, Status};
+use crate::host::control::Running;
+use crate::host::dirs::{DirKind, Dirs};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// What `syncd flush` asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,22 +22,142 @@ pub struct FlushOptions {
     pub timeout: Duration,
 }
 
-/// THE SEAM to `daemon`: the status of the daemons of one directory, or of all that this user runs.
+/// How long a daemon may take to say what goes on.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn dirs() -> Result<Dirs, Report> {
+    Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))
+}
+
+fn explain(error: &ControlError) -> Report {
+    let kind = match error {
+        ControlError::Resolve { .. } => Kind::Usage,
+        ControlError::Malformed { .. } => Kind::Version,
+        _ => Kind::Unreachable,
+    };
+    let report = Report::from_error(kind, error);
+    match error {
+        ControlError::NoDaemon(_) | ControlError::NoDaemons => {
+            report.hint("start one with `syncd server -d DIR` or `syncd client -d DIR`")
+        }
+        _ => report,
+    }
+}
+
+/// The status of the daemons of one directory, or of all that this user runs.
 ///
 /// # Errors
 /// When none runs, or one does not answer.
 pub async fn status(directory: Option<&Path>) -> Result<Vec<Status>, Report> {
-    let _ = directory;
-    Err(not_connected("control socket"))
+    let daemons = control::find(&dirs()?, directory)
+        .await
+        .map_err(|error| explain(&error))?;
+    let mut statuses = Vec::new();
+    for daemon in daemons {
+        let question = json!({ "op": "status" });
+        let answer = timeout(PATIENCE, control::ask_daemon(&daemon, &question)).await;
+        let answer = answer
+            .map_err(|_| silent(&daemon.directory, PATIENCE))?
+            .map_err(|error| explain(&error))?;
+        statuses.push(understood(&daemon.directory, answer)?);
+    }
+    Ok(statuses)
 }
 
-/// THE SEAM to `daemon`: returns when all changes that were made before are durable on every server of the client.
+fn silent(directory: &Path, waited: Duration) -> Report {
+    let message = format!(
+        "the syncd of `{}` did not answer within {} s",
+        super::settings::shown(directory),
+        waited.as_secs()
+    );
+    Report::new(Kind::Unreachable, message)
+}
+
+fn understood<T: serde::de::DeserializeOwned>(
+    directory: &Path,
+    answer: Value,
+) -> Result<T, Report> {
+    if let Some(message) = answer.get("error").and_then(Value::as_str) {
+        return Err(Report::new(Kind::Problems, message.to_owned()));
+    }
+    serde_json::from_value(answer).map_err(|error| {
+        let message = format!(
+            "the answer of the syncd of `{}` is not understood",
+            super::settings::shown(directory)
+        );
+        Report::new(Kind::Version, message).caused_by(&error)
+    })
+}
+
+/// Returns when all changes that were made before are durable on every server of the client.
 ///
 /// # Errors
 /// When no client or several match, the time is over, or paths could not be mirrored.
 pub async fn flush(options: FlushOptions) -> Result<(), Report> {
-    drop(options);
-    Err(not_connected("control socket"))
+    let all = control::find(&dirs()?, options.directory.as_deref())
+        .await
+        .map_err(|error| explain(&error))?;
+    let path = options
+        .path
+        .as_ref()
+        .filter(|_| options.directory.is_none());
+    let path = path.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
+    let meant = |daemon: &&Running| {
+        daemon.kind == DirKind::Source
+            && path
+                .as_ref()
+                .is_none_or(|path| path.starts_with(&daemon.directory))
+    };
+    let clients: Vec<&Running> = all.iter().filter(meant).collect();
+    let client = match clients.as_slice() {
+        [client] => client,
+        [] => {
+            return Err(
+                Report::new(Kind::Unreachable, "no client of that directory runs")
+                    .hint("start one with `syncd client -d DIR`"),
+            );
+        }
+        _ => {
+            return Err(Report::new(Kind::Usage, "several clients run")
+                .hint("name one with `-d DIR` or a path in its directory"));
+        }
+    };
+    let question = json!({ "op": "flush" });
+    let answer = timeout(options.timeout, control::ask_daemon(client, &question)).await;
+    let answer = answer
+        .map_err(|_| {
+            silent(&client.directory, options.timeout).hint("`syncd status` says what is under way")
+        })?
+        .map_err(|error| explain(&error))?;
+    let status: ClientStatus = understood(&client.directory, answer)?;
+    if status.problems_total == 0 {
+        return Ok(());
+    }
+    let lines = status
+        .problems
+        .iter()
+        .map(|problem| format!("`{}`: {}", problem.path, problem.message));
+    Err(Report::new(
+        Kind::Problems,
+        format!(
+            "{} could not be mirrored",
+            super::overview::count(status.problems_total, "path")
+        ),
+    )
+    .detail(lines))
+}
+
+/// What a running client answers on its control socket.
+pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Value {
+    let answer = match question.get("op").and_then(Value::as_str) {
+        Some("status") => serde_json::to_value(Status::Client(handle.status().await)),
+        Some("flush") => match handle.flush().await {
+            Ok(()) => serde_json::to_value(handle.status().await),
+            Err(message) => return json!({ "error": message }),
+        },
+        _ => return json!({ "error": "a client answers `status` and `flush`" }),
+    };
+    answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
 
 pub(super) fn not_connected(what: &str) -> Report {

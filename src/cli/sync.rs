@@ -3,10 +3,15 @@
 use super::overview::{bytes, count};
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load};
-use super::{log, render, runtime};
+use super::{ask, log, render, runtime};
 use crate::config::{Address, BlockSize, ClientConfig, Log, ShareName};
+use crate::daemon::client::{Client, ClientError};
+use crate::daemon::connect::ConnectKind;
+use crate::daemon::control;
 use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
+use crate::host::control::ControlSocket;
+use crate::host::dirs::Dirs;
 use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -130,14 +135,57 @@ fn conclude(last: &ClientStatus) -> Result<(), Report> {
     ))
 }
 
-/// THE SEAM to `daemon`: mirrors until `stop` is cancelled, with [`Until::Mirrored`] until the server durably holds the tree,
-/// and gives the last status.
+/// Mirrors until `stop` is cancelled, with [`Until::Mirrored`] until the server durably holds the tree, and gives the last
+/// status. Meanwhile the control socket answers.
 ///
 /// # Errors
 /// Whatever stops the client.
 pub async fn sync(options: ClientOptions, stop: CancellationToken) -> Result<ClientStatus, Report> {
-    drop((options, stop));
-    Err(super::ask::not_connected("client"))
+    let once = options.until == Until::Mirrored;
+    let dirs = Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))?;
+    let client = Client::prepare(options, dirs.clone()).map_err(|error| explain(&error))?;
+    let socket = ControlSocket::bind(&dirs, client.state())
+        .map_err(|error| Report::from_error(Kind::Storage, &error))?;
+    let control_stop = stop.child_token();
+    let answering = control_stop.clone();
+    let status = client
+        .run(stop.clone(), move |handle| {
+            tokio::spawn(control::serve(socket, answering, move |question| {
+                let handle = handle.clone();
+                async move { ask::answer_client(&handle, &question).await }
+            }));
+        })
+        .await;
+    control_stop.cancel();
+    let status = status.map_err(|error| explain(&error))?;
+    if once && stop.is_cancelled() {
+        return Err(Report::new(
+            Kind::Unexpected,
+            "stopped before everything was mirrored",
+        ));
+    }
+    Ok(status)
+}
+
+fn explain(error: &ClientError) -> Report {
+    let kind = match error {
+        ClientError::Source { .. } | ClientError::Ambiguous { .. } => Kind::Usage,
+        ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
+        ClientError::Connect(error) => match error.kind() {
+            ConnectKind::Unreachable | ConnectKind::NoInvite => Kind::Unreachable,
+            ConnectKind::Refused => Kind::Refused,
+            ConnectKind::Version => Kind::Version,
+            ConnectKind::Local => Kind::Storage,
+        },
+        ClientError::Lost { .. } => Kind::Unreachable,
+        ClientError::Refused { .. } => Kind::Refused,
+    };
+    let report = Report::from_error(kind, error);
+    match error {
+        ClientError::Connect(error) => report.hint(error.hint()),
+        ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
+        _ => report,
+    }
 }
 
 #[cfg(test)]

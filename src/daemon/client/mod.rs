@@ -116,7 +116,7 @@ impl ClientHandle {
     /// The state at one moment.
     pub async fn status(&self) -> ClientStatus {
         let mut status = ClientStatus {
-            source: self.source.display().to_string(),
+            source: crate::model::escape(self.source.as_os_str().as_encoded_bytes()),
             servers: Vec::new(),
             entries: 0,
             watches: 0,
@@ -283,6 +283,12 @@ impl Client {
             state,
             _claim: claim,
         })
+    }
+
+    /// Where the state of the source is.
+    #[must_use]
+    pub fn state(&self) -> &StateDir {
+        &self.state
     }
 
     /// Mirrors until `stop` is cancelled, or with [`Until::Mirrored`] until every server durably holds the tree.

@@ -73,26 +73,10 @@ impl ClientEngine {
             self.queue.hint(from, Hint::Settled, now);
             return Moved::Done;
         }
-        if !matches!(found.kind, FoundKind::Directory) && (there.is_some() || existing.is_some()) {
-            // The old name was replaced, or the new one is: an editor may be at work, and the old name must stay
-            // visible until it is known what becomes of it.
-            if there.is_none() && self.queue.get(&from).is_none() {
-                self.queue.hint(from, Hint::Gone, now);
-            }
-            return Moved::No(Some(origin));
-        }
         if !matches!(found.kind, FoundKind::Directory) {
-            let hold = match self.queue.get(&from) {
-                Some(held) => held.due,
-                None if wait.event => {
-                    self.queue.hint(from.clone(), Hint::Gone, now);
-                    self.queue.get(&from).map_or(now, |held| held.due)
-                }
-                None => now,
-            };
-            let margin = Duration::from_millis(2);
-            if now + margin < hold && now < wait.since + self.settings.timing.delete_hold * 2 {
-                return Moved::Later(hold.saturating_sub(margin));
+            let replaced = there.is_some() || existing.is_some();
+            if let Some(verdict) = self.hesitate(&from, wait, replaced, there.is_none(), now) {
+                return verdict.unwrap_or(Moved::No(Some(origin)));
             }
         }
         if let Some(existing) = existing {
@@ -124,6 +108,29 @@ impl ClientEngine {
         };
         self.emit(op, &[], key.clone(), wait.clone());
         Moved::Done
+    }
+
+    /// Whether a file's move is not followed (`Some(None)`) or not yet (`Some(Some(Later))`): an editor may be at
+    /// work, and the old name must stay visible until it is known what becomes of it.
+    fn hesitate(
+        &mut self,
+        from: &Key,
+        wait: &Wait,
+        replaced: bool,
+        vanished: bool,
+        now: Duration,
+    ) -> Option<Option<Moved>> {
+        if vanished && self.queue.get(from).is_none() && (replaced || wait.event) {
+            self.queue.hint(from.clone(), Hint::Gone, now);
+        }
+        if replaced {
+            return Some(None);
+        }
+        let hold = self.queue.get(from).map_or(now, |held| held.due);
+        let margin = Duration::from_millis(2);
+        let patience = wait.since + self.settings.timing.delete_hold * 2;
+        (now + margin < hold && now < patience)
+            .then(|| Some(Moved::Later(hold.saturating_sub(margin))))
     }
 
     /// Whether another directory has taken the place of one of the view.

@@ -206,6 +206,17 @@ impl MemSource {
         self.event(to, new, Hint::Settled);
     }
 
+    fn link(&mut self, dir: u64, entry: &[u8], id: u64) {
+        if self.dir(dir).contains_key(entry) {
+            return;
+        }
+        self.dir(dir).insert(entry.to_vec(), id);
+        self.inodes.get_mut(&id).unwrap().links += 1;
+        self.touch(id, false);
+        self.touch(dir, true);
+        self.event(dir, entry, Hint::Made);
+    }
+
     fn change(&mut self, n: u8, a: usize, b: usize, c: u8) {
         let (dirs, names) = (self.dirs(), self.names());
         let dir = dirs[a % dirs.len()];
@@ -241,13 +252,7 @@ impl MemSource {
                 self.rename(1, b"swap", e, &m);
             }
             (12, Some((_, _, id))) if matches!(self.inodes[&id].inode, Inode::File(_)) => {
-                if !self.dir(dir).contains_key(&fresh[..]) {
-                    self.dir(dir).insert(fresh.to_vec(), id);
-                    self.inodes.get_mut(&id).unwrap().links += 1;
-                    self.touch(id, false);
-                    self.touch(dir, true);
-                    self.event(dir, &fresh, Hint::Made);
-                }
+                self.link(dir, &fresh, id);
             }
             (13, _) => self.make(dir, &fresh, Inode::Pipe),
             _ => {}
@@ -458,6 +463,7 @@ impl NaiveServer {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm an operation")]
     fn apply(&mut self, op: &Op, body: &mut BodyReader<'_>) -> Result<(), String> {
         let bytes = |path: &WireBytes| path.bytes().unwrap();
         match op {
