@@ -48,7 +48,7 @@ pub struct Attributes {
 pub enum Removal {
     /// It goes at once if it is no directory; a directory goes [`Removal::Aside`].
     Now,
-    /// It is moved out of sight by one rename, and removed later by [`Store::sweep`].
+    /// It is moved out of sight by one rename, and removed later in the background.
     Aside,
     /// It is kept under this name, at its own path, for a person to look at.
     Keep(Name),
@@ -188,9 +188,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When it may not be durable; what was uploaded is gone then.
     fn finish_upload(&self, upload: Self::Upload) -> Result<Self::Staged, StoreError>;
-
-    /// Removes what was moved aside. May take long; meant for a thread of its own.
-    fn sweep(&self);
 }
 
 /// A file that grows in the stage. Dropping it removes it.

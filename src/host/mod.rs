@@ -18,5 +18,6 @@ pub mod private;
 pub mod random;
 pub mod root;
 pub mod source;
+pub mod thread;
 pub mod tls;
 pub mod watch;

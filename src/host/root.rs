@@ -5,7 +5,8 @@ use crate::engine::ports::StoreError;
 use crate::model::{Fault, Name, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, chmod, openat, openat2, statx,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, chmod, fsync, mkdirat, openat, openat2,
+    statx,
 };
 use rustix::io::{Errno, Result};
 use std::collections::BTreeMap;
@@ -55,12 +56,39 @@ impl Root {
         openat(CWD, path, flags, Mode::empty()).map(Self::from_fd)
     }
 
+    /// The same directory again, whatever its path stands for by now.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn try_clone(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().map_err(|_| Errno::MFILE)?;
+        Ok(Self::from_fd(fd))
+    }
+
     /// The directory of this name directly below, which must not be a link.
     ///
     /// # Errors
     /// When it is no directory.
     pub fn below(&self, name: &[u8]) -> Result<Self> {
         openat(&self.fd, name, PLACE, Mode::empty()).map(Self::from_fd)
+    }
+
+    /// The same, made durably if it is missing.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be made.
+    pub fn make_below(&self, name: &[u8]) -> Result<Self> {
+        match self.below(name) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        match mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fsync(openat(&self.fd, c".", flags, Mode::empty())?)?;
+        self.below(name)
     }
 
     fn from_fd(fd: OwnedFd) -> Self {

@@ -1,7 +1,7 @@
 //! Bringing things into view and taking them out of it. Every step is one call on the descriptor of a parent that was
 //! resolved below the root.
 
-use super::{DiskStore, FEW, READ_DIR, Staged, look, random_hex, subdirectory, times};
+use super::{DiskStore, Durability, FEW, READ_DIR, Staged, look, subdirectory, times};
 use crate::engine::ports::{Attributes, Removal, StoreError};
 use crate::engine::source::FoundKind;
 use crate::host::root::{Loosened, change_mode, failed};
@@ -9,19 +9,20 @@ use crate::index::Stat;
 use crate::model::{Fault, Mtime, Name, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, RenameFlags, fchmod, fsync, mkdirat, openat, renameat_with, syncfs,
+    AtFlags, Mode, OFlags, RenameFlags, fchmod, fsync, mkdirat, openat, renameat_with, syncfs,
     unlinkat, utimensat,
 };
 use rustix::io::{Errno, Result};
+use std::sync::atomic::Ordering;
 
 /// Names that a kept path is tried under before it is given up, when earlier ones are taken.
 const KEEP_TRIES: u32 = 1000;
 
 /// A name in an open directory.
 #[derive(Clone, Copy)]
-struct Spot<'a> {
-    dir: BorrowedFd<'a>,
-    name: &'a [u8],
+pub(super) struct Spot<'a> {
+    pub(super) dir: BorrowedFd<'a>,
+    pub(super) name: &'a [u8],
 }
 
 impl Spot<'_> {
@@ -38,7 +39,7 @@ impl Spot<'_> {
 }
 
 /// Renames; where this user may not, but owns the directories, with their modes loosened for the moment.
-fn shift(from: Spot<'_>, to: Spot<'_>, flags: RenameFlags) -> Result<()> {
+pub(super) fn shift(from: Spot<'_>, to: Spot<'_>, flags: RenameFlags) -> Result<()> {
     let go = || renameat_with(from.dir, from.name, to.dir, to.name, flags);
     match go() {
         Err(Errno::ACCESS) => {
@@ -136,6 +137,7 @@ impl DiskStore {
             dir: self.trash.as_fd(),
             name: name.as_bytes(),
         };
+        self.rubbish.store(true, Ordering::Relaxed);
         shift(from, to, RenameFlags::empty())
     }
 
@@ -273,13 +275,14 @@ impl DiskStore {
         files: &[RelPath],
     ) -> std::result::Result<(), StoreError> {
         let go = || {
-            let together = dirs.len().saturating_add(files.len()) > FEW;
+            let durable = self.area.durability == Durability::Full;
+            let together = durable && dirs.len().saturating_add(files.len()) > FEW;
             for (path, mtime) in dirs {
                 if let Some(dir) = present(self.open_dir(path))? {
                     if let Some(mtime) = mtime {
                         rustix::fs::futimens(&dir, &times(*mtime))?;
                     }
-                    if !together {
+                    if durable && !together {
                         fsync(&dir)?;
                     }
                 }
@@ -287,7 +290,7 @@ impl DiskStore {
             if together {
                 return syncfs(&self.area.fd);
             }
-            for path in files {
+            for path in files.iter().filter(|_| durable) {
                 let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
                 // A link has no descriptor of its own to sync; its directory's journal entry holds its time.
                 if let Some(file) = present(self.root.open_at(path, flags))? {
@@ -338,76 +341,4 @@ fn child(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
         Err(errno) => return Err(errno),
     }
     openat(dir, name, READ_DIR, Mode::empty())
-}
-
-/// Removes everything in a private directory. A tree of any depth costs two descriptors: a directory that is not
-/// empty is first moved up.
-pub(super) fn empty(top: BorrowedFd<'_>) -> Result<()> {
-    let prefix = random_hex::<4>()?;
-    let mut number = 0u64;
-    loop {
-        let mut more = false;
-        for entry in Dir::read_from(top)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if look::is_dots(name) {
-                continue;
-            }
-            match unlinkat(top, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(errno) => return Err(errno),
-            }
-            more = true;
-            hollow(top, name.to_bytes(), &mut || {
-                number += 1;
-                format!("{prefix}d{number:x}")
-            })?;
-        }
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
-/// Removes a directory after its files were removed and its directories moved to `top`.
-fn hollow(top: BorrowedFd<'_>, name: &[u8], fresh: &mut dyn FnMut() -> String) -> Result<()> {
-    match unlinkat(top, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let bare = openat(top, name, flags, Mode::empty())?;
-    let _loose = Loosened::new(bare.as_fd());
-    let dir = openat(top, name, READ_DIR, Mode::empty())?;
-    for entry in Dir::read_from(&dir)? {
-        let entry = entry?;
-        let inner = entry.file_name();
-        if look::is_dots(inner) {
-            continue;
-        }
-        match unlinkat(&dir, inner, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno),
-        }
-        match unlinkat(&dir, inner, AtFlags::REMOVEDIR) {
-            Ok(()) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                let up = fresh();
-                let from = Spot {
-                    dir: dir.as_fd(),
-                    name: inner.to_bytes(),
-                };
-                let to = Spot {
-                    dir: top,
-                    name: up.as_bytes(),
-                };
-                shift(from, to, RenameFlags::empty())?;
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    unlinkat(top, name, AtFlags::REMOVEDIR)
 }

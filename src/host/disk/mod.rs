@@ -6,6 +6,7 @@
 mod commit;
 mod look;
 mod stage;
+mod trash;
 mod upload;
 
 use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError};
@@ -21,7 +22,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use stage::Staged;
 pub use upload::DiskUpload;
@@ -40,7 +41,18 @@ pub struct DiskStore {
     root: Root,
     private: OwnedFd,
     area: Arc<Area>,
-    trash: OwnedFd,
+    trash: Arc<OwnedFd>,
+    /// Whether something was moved to the trash since it was emptied.
+    rubbish: AtomicBool,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// What is acknowledged survives a loss of power.
+    Full,
+    /// What is acknowledged survives the death of the server, but not of the machine.
+    None,
 }
 
 /// The stage: a directory that nobody else looks into, and the names in it.
@@ -50,6 +62,7 @@ struct Area {
     /// Of this run, so that a name never meets one of another run.
     prefix: String,
     next: AtomicU64,
+    durability: Durability,
     /// How many staged files keep their descriptor.
     open: AtomicU64,
 }
@@ -163,29 +176,51 @@ pub fn random_hex<const N: usize>() -> Result<String> {
 }
 
 impl DiskStore {
-    /// Opens a share: its stage is emptied, what was left to be removed by an earlier run stays for [`Store::sweep`].
+    /// Opens a share: its stage is emptied, what was left to be removed by an earlier run stays for the sweeper.
     ///
     /// # Errors
     /// When the stage cannot be made or emptied.
-    pub fn open(root: Root, private: &Private) -> std::result::Result<Self, OpenError> {
+    pub fn open(
+        root: Root,
+        private: &Private,
+        durability: Durability,
+    ) -> std::result::Result<Self, OpenError> {
         let system = |attempt| move |errno| OpenError::System(attempt, errno);
         let held = private.fd.try_clone();
         let held = held.map_err(|_| OpenError::System("hold `.syncd`", Errno::MFILE))?;
         let stage = subdirectory(held.as_fd(), "stage").map_err(system("open the stage"))?;
         let trash = subdirectory(held.as_fd(), "trash").map_err(system("open the trash"))?;
-        commit::empty(stage.as_fd()).map_err(system("empty the stage"))?;
+        trash::empty(stage.as_fd()).map_err(system("empty the stage"))?;
         let area = Area {
             fd: stage,
             prefix: random_hex::<4>().map_err(system("get random bytes"))?,
             next: AtomicU64::new(0),
+            durability,
             open: AtomicU64::new(0),
         };
         Ok(Self {
             root,
             private: held,
             area: Arc::new(area),
-            trash,
+            trash: Arc::new(trash),
+            rubbish: AtomicBool::new(true),
         })
+    }
+
+    /// Work that removes what was moved to the trash, for a thread of its own; it may take long. It does not hold the
+    /// directory's lock.
+    pub fn sweeper(&self) -> impl Fn() + Send + 'static {
+        let trash = Arc::clone(&self.trash);
+        move || {
+            if let Err(error) = trash::empty(trash.as_fd()) {
+                tracing::warn!(%error, "the trash could not be emptied");
+            }
+        }
+    }
+
+    /// Whether there is something for the sweeper that was not there when this was asked last.
+    pub fn take_rubbish(&self) -> bool {
+        self.rubbish.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -318,12 +353,6 @@ impl Store for DiskStore {
 
     fn finish_upload(&self, upload: DiskUpload) -> std::result::Result<Staged, StoreError> {
         upload.finish()
-    }
-
-    fn sweep(&self) {
-        if let Err(error) = commit::empty(self.trash.as_fd()) {
-            tracing::warn!(%error, "the trash could not be emptied");
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The stage: things are made complete here, out of sight, with short names of this run.
 
-use super::{Area, FEW, look, remove_quietly, times};
+use super::{Area, Durability, FEW, look, remove_quietly, times};
 use crate::engine::ports::{Attributes, StoreError};
 use crate::host::root::{Root, failed};
 use crate::model::{Mtime, RelPath};
@@ -61,11 +61,10 @@ impl Staged {
         }
     }
 
-    /// A finished upload, whose descriptor is kept in any case: there are few.
+    /// A finished upload.
     pub(super) fn from_upload(area: &Arc<Area>, name: String, file: OwnedFd) -> Self {
-        area.open.fetch_add(1, Ordering::Relaxed);
         let mut staged = Self::new(area, name, false);
-        staged.open = Some(file);
+        staged.keep_open(file);
         staged
     }
 
@@ -189,6 +188,7 @@ pub(super) fn sync(area: &Area, staged: &[&Staged]) -> std::result::Result<(), S
     let files = || staged.iter().filter_map(|one| one.open.as_ref());
     let each = staged.len() <= FEW && files().count() == staged.len();
     let done = match staged {
+        _ if area.durability == Durability::None => Ok(()),
         [] => Ok(()),
         _ if each => files().try_for_each(fsync),
         _ => syncfs(&area.fd),

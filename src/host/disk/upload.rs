@@ -1,6 +1,6 @@
 //! Large files that grow in the stage from pieces and from ranges of an older content.
 
-use super::{Area, Staged, look, remove_quietly, stage};
+use super::{Area, Durability, Staged, look, remove_quietly, stage};
 use crate::engine::ports::{StoreError, Upload};
 use crate::engine::source::{Found, FoundKind};
 use crate::host::root::{Root, failed};
@@ -58,7 +58,9 @@ impl DiskUpload {
 
     pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
         let system = |errno| failed("make the upload durable", errno);
-        fsync(&self.file).map_err(system)?;
+        if self.area.durability == Durability::Full {
+            fsync(&self.file).map_err(system)?;
+        }
         let file = self.file.try_clone().map_err(|_| system(Errno::MFILE))?;
         self.here = false;
         Ok(Staged::from_upload(&self.area, self.name.clone(), file))
@@ -149,6 +151,9 @@ impl Upload for DiskUpload {
 
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {
         let file = Arc::clone(&self.file);
+        if self.area.durability == Durability::None {
+            return Box::new(|| ());
+        }
         // A failure is reported by the sync that ends the upload.
         Box::new(move || {
             let _reported_later = fdatasync(&*file);
