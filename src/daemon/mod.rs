@@ -8,6 +8,8 @@ pub mod join;
 pub mod options;
 pub mod pump;
 pub mod server;
+pub mod session;
+pub mod share;
 pub mod status;
 #[cfg(test)]
 mod testing;

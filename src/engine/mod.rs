@@ -6,4 +6,6 @@
 
 pub mod brake;
 pub mod client;
+pub mod ports;
+pub mod server;
 pub mod source;

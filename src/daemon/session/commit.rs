@@ -1,0 +1,243 @@
+//! The two threads that carry changes out: one stages a group and makes it durable while the other brings the one
+//! before into view.
+
+use super::SessionError;
+use super::progress::{EndFlow, Flow};
+use crate::daemon::pump::{Outbox, Outgoing};
+use crate::daemon::share::{Held, Refusal};
+use crate::engine::server::{Change, Group, Stager};
+use crate::host::disk::{DiskStore, Staged};
+use crate::host::thread;
+use crate::model::RelPath;
+use crate::model::limits::MAX_GROUP;
+use crate::wire::{Code, Failed, Response};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Bytes of content after which a group is closed, so that none is long under way.
+const GROUP_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A request that is carried out in order.
+#[derive(Debug)]
+pub(super) enum Job {
+    Mutate {
+        id: u64,
+        changes: Vec<Result<Change, Failed>>,
+        /// Bytes of the message.
+        weight: u64,
+    },
+    List {
+        id: u64,
+        path: RelPath,
+        after: Option<Vec<u8>>,
+    },
+    Recipe {
+        id: u64,
+    },
+    Settled,
+}
+
+/// What the stager hands to the committer.
+enum Work {
+    Group(Group<Staged>),
+    Other(Job),
+}
+
+/// A piece of work, how many jobs are done with it, and how many bytes of messages.
+struct Handed {
+    work: Work,
+    jobs: u64,
+    weight: u64,
+}
+
+type Ends = Vec<oneshot::Receiver<Result<(), SessionError>>>;
+
+/// Starts both threads. What they end with.
+pub(super) fn start_committing(
+    held: &Held,
+    jobs: mpsc::Receiver<Job>,
+    outbox: &Outbox,
+    flow: &Arc<Flow>,
+    halt: &CancellationToken,
+    dead: &CancellationToken,
+) -> Result<Ends, SessionError> {
+    let (hand, handed) = sync_channel(1);
+    let staging = Staging {
+        stager: Stager::new(Arc::clone(held.share.store())),
+        jobs,
+        hand,
+        held: held.clone(),
+        flow: Arc::clone(flow),
+        halt: halt.clone(),
+        taken: 0,
+        weight: 0,
+        _dies: dead.clone().drop_guard(),
+    };
+    let committing = Committing {
+        held: held.clone(),
+        handed,
+        outbox: outbox.clone(),
+        flow: Arc::clone(flow),
+        _ends: EndFlow(Arc::clone(flow)),
+        _dies: dead.clone().drop_guard(),
+    };
+    let start = |name, run: Box<dyn FnOnce() -> Result<(), SessionError> + Send>| {
+        thread::spawn(name, run).map_err(SessionError::Thread)
+    };
+    Ok(vec![
+        start("syncd-commit", Box::new(move || committing.run()))?,
+        start("syncd-stage", Box::new(move || staging.run()))?,
+    ])
+}
+
+/// The thread that stages.
+struct Staging {
+    stager: Stager<DiskStore>,
+    jobs: mpsc::Receiver<Job>,
+    hand: SyncSender<Handed>,
+    held: Held,
+    flow: Arc<Flow>,
+    halt: CancellationToken,
+    /// How many jobs were taken in.
+    taken: u64,
+    /// Bytes of messages in the group.
+    weight: u64,
+    _dies: DropGuard,
+}
+
+impl Staging {
+    fn run(mut self) -> Result<(), SessionError> {
+        while let Some(job) = self.jobs.blocking_recv() {
+            if self.halt.is_cancelled() || !self.held.is_current() {
+                break;
+            }
+            self.stager.committed(self.flow.reached().groups);
+            self.take(job)?;
+            while self.stager.len() < MAX_GROUP
+                && self.stager.bytes() < GROUP_BYTES
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                self.take(job)?;
+            }
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, job: Job) -> Result<(), SessionError> {
+        match job {
+            Job::Mutate {
+                id,
+                changes,
+                weight,
+            } => {
+                let jobs = self.taken;
+                let Self {
+                    stager, hand, flow, ..
+                } = self;
+                stager.add(id, changes, &mut |id| flow.take_upload(id), &mut |group| {
+                    let number = group.number;
+                    let work = Work::Group(group);
+                    let weight = 0;
+                    // If the committer is gone, waiting ends at once, and the next hand-over reports it.
+                    drop(hand.send(Handed { work, jobs, weight }));
+                    flow.wait(|reached| reached.groups >= number);
+                });
+                self.taken += 1;
+                self.weight += weight;
+                Ok(())
+            }
+            other => {
+                self.hand_over()?;
+                self.taken += 1;
+                self.send(Work::Other(other))
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<(), SessionError> {
+        if self.stager.is_empty() {
+            return Ok(());
+        }
+        let group = self.stager.finish();
+        self.send(Work::Group(group))
+    }
+
+    fn send(&mut self, work: Work) -> Result<(), SessionError> {
+        let handed = Handed {
+            work,
+            jobs: self.taken,
+            weight: std::mem::take(&mut self.weight),
+        };
+        let sent = self.hand.send(handed);
+        sent.map_err(|_| SessionError::dead_thread())
+    }
+}
+
+/// The thread that brings into view.
+struct Committing {
+    held: Held,
+    handed: Receiver<Handed>,
+    outbox: Outbox,
+    flow: Arc<Flow>,
+    _ends: EndFlow,
+    _dies: DropGuard,
+}
+
+impl Committing {
+    fn run(self) -> Result<(), SessionError> {
+        while let Ok(Handed { work, jobs, weight }) = self.handed.recv() {
+            let mut group = None;
+            let answers = match work {
+                Work::Group(work) => {
+                    group = Some(work.number);
+                    self.commit(work)?
+                }
+                Work::Other(job) => self.answer(job)?,
+            };
+            self.flow.reach(jobs, group);
+            self.flow.mutations.done(weight);
+            for answer in answers {
+                // The peer is gone: what it sent is still carried out.
+                drop(self.outbox.urgent.blocking_send(answer));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, group: Group<Staged>) -> Result<Vec<Outgoing>, Refusal> {
+        let answers = self.held.commit(group)?;
+        let outgoing = |answer| Outgoing::new(answer, Vec::new());
+        Ok(answers.iter().map(outgoing).collect())
+    }
+
+    fn answer(&self, job: Job) -> Result<Vec<Outgoing>, Refusal> {
+        match job {
+            Job::Mutate { .. } => Ok(Vec::new()),
+            Job::List { id, path, after } => {
+                let listing = self.held.list(id, &path, after.as_deref())?;
+                Ok(vec![Outgoing::new(&listing.response, listing.body)])
+            }
+            Job::Recipe { id } => {
+                let failed = Failed {
+                    index: 0,
+                    code: Code::Fault(crate::model::Fault::Changed),
+                    message: "this server makes no recipes".to_owned(),
+                };
+                let none = Response::Recipe {
+                    id,
+                    size: 0,
+                    last: true,
+                    failed: Some(failed),
+                };
+                Ok(vec![Outgoing::new(&none, Vec::new())])
+            }
+            Job::Settled => {
+                self.held.settle()?;
+                Ok(Vec::new())
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! One session of a writer: the reader of its requests here, and the threads that carry them out.
+//!
+//! Requests flow in one direction: reader → stager → committer, and reader → uploader beside them. Every queue is
+//! bounded, by messages and by bytes; a peer that sends more than twice what it may have outstanding breaks the protocol.
+
+mod commit;
+mod open;
+mod progress;
+mod upload;
+
+use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
+use crate::daemon::session::commit::{Job, start_committing};
+use crate::daemon::session::progress::Flow;
+use crate::daemon::session::upload::{UploadJob, start_uploading};
+use crate::daemon::share::{Held, Refusal, Shares};
+use crate::engine::server::{DecodeError, SetId, decode};
+use crate::host::devices::DeviceInfo;
+use crate::model::limits::{HANDSHAKE_SECONDS, MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
+use crate::wire::{Code, Frame, Request, Response, WirePath};
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Answers that wait to be written at most.
+const ANSWERS: usize = 1024;
+/// Requests that wait to be carried out at most; their bytes are bounded by the windows long before.
+const REQUESTS: usize = 16 * 1024;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The line.
+    #[error(transparent)]
+    Pump(#[from] PumpError),
+    /// It was not opened, or the server ended it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The first message did not come in time.
+    #[error("no hello within {HANDSHAKE_SECONDS} s")]
+    Late,
+    /// A message cannot be meant.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// A thread of the session could not start, or panicked.
+    #[error("a thread of the session failed")]
+    Thread(#[source] io::Error),
+}
+
+impl From<DecodeError> for SessionError {
+    fn from(error: DecodeError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl SessionError {
+    fn dead_thread() -> Self {
+        Self::Thread(io::Error::other("it ended early"))
+    }
+
+    /// What the peer is told, if it is told anything.
+    fn farewell(&self) -> Option<Response> {
+        let (code, message) = match self {
+            Self::Pump(PumpError::Frame(error)) => (Code::Protocol, error.to_string()),
+            Self::Pump(_) => return None,
+            Self::Refused(refusal) => (refusal.code.clone(), refusal.message.clone()),
+            Self::Late | Self::Protocol(_) => (Code::Protocol, self.to_string()),
+            Self::Thread(_) => (
+                Code::Fault(crate::model::Fault::Io),
+                "the server failed; its log says why".to_owned(),
+            ),
+        };
+        Some(Response::Refused { code, message })
+    }
+}
+
+/// Serves a connection of a device until it ends, is replaced, or `shutdown` is cancelled. Returns when all that it had
+/// begun is durable or given up.
+///
+/// # Errors
+/// Why it ended, unless the peer just closed it.
+pub async fn serve<S>(
+    stream: S,
+    device: DeviceInfo,
+    shares: Arc<Shares>,
+    shutdown: CancellationToken,
+) -> Result<(), SessionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (read, write) = tokio::io::split(stream);
+    let (outbox, queue) = outbox(ANSWERS);
+    let writer = tokio::spawn(write_loop(queue, write));
+    let mut reader = FrameReader::new(read);
+    let result = open::converse(&mut reader, &outbox, device, shares, &shutdown).await;
+    if let Err(error) = &result
+        && let Some(message) = error.farewell()
+    {
+        say(&outbox, &message).await;
+    }
+    drop(outbox);
+    // Its failure is the reader's failure too, or comes after all that mattered.
+    let _written = writer.await;
+    match result {
+        Err(SessionError::Pump(PumpError::Closed)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Leaves a message for the writer; when that is gone, so is the peer, and the reader will see it.
+async fn say(outbox: &Outbox, message: &Response) {
+    drop(outbox.urgent.send(Outgoing::new(message, Vec::new())).await);
+}
+
+fn stopping() -> SessionError {
+    Refusal::new(Code::Stopping, "the server ends").into()
+}
+
+fn parse(frame: &Frame) -> Result<Request, SessionError> {
+    serde_json::from_slice(&frame.header)
+        .map_err(|error| SessionError::Protocol(format!("a header cannot be read: {error}")))
+}
+
+/// An open session: where its requests go.
+struct Session {
+    held: Held,
+    setid: SetId,
+    jobs: mpsc::Sender<Job>,
+    uploads: mpsc::Sender<UploadJob>,
+    flow: Arc<Flow>,
+    /// Cancelled when nothing more is to be begun.
+    halt: CancellationToken,
+    /// Cancelled when a thread of the session ended.
+    dead: CancellationToken,
+    ends: Vec<oneshot::Receiver<Result<(), SessionError>>>,
+    /// How many jobs were sent.
+    sent: u64,
+}
+
+impl Session {
+    fn start(held: Held, outbox: &Outbox, setid: SetId) -> Result<Self, SessionError> {
+        let (jobs, jobs_out) = mpsc::channel(REQUESTS);
+        let (uploads, uploads_out) = mpsc::channel(REQUESTS);
+        let flow = Arc::new(Flow::default());
+        let halt = CancellationToken::new();
+        let dead = CancellationToken::new();
+        let mut ends = start_committing(&held, jobs_out, outbox, &flow, &halt, &dead)?;
+        let more = start_uploading(&held, uploads_out, outbox, &flow, &halt, &dead)?;
+        ends.extend(more);
+        Ok(Self {
+            held,
+            setid,
+            jobs,
+            uploads,
+            flow,
+            halt,
+            dead,
+            ends,
+            sent: 0,
+        })
+    }
+
+    /// Reads requests until the line, the session or the server ends, then waits for what was begun.
+    async fn run<R: AsyncRead + Unpin>(
+        mut self,
+        reader: &mut FrameReader<R>,
+        outbox: &Outbox,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        let result = loop {
+            let step = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Err(stopping()),
+                () = self.held.replaced.cancelled() => Err(Refusal::replaced().into()),
+                () = self.dead.cancelled() => Err(SessionError::dead_thread()),
+                frame = reader.next() => match frame {
+                    Ok(frame) => self.take(frame, outbox).await,
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(error) = step {
+                break error;
+            }
+        };
+        // What a peer sent before it closed the line is carried out; in all other cases the piece in hand is the last.
+        if !matches!(result, SessionError::Pump(_)) {
+            self.halt.cancel();
+        }
+        let Self {
+            jobs,
+            uploads,
+            flow,
+            ends,
+            ..
+        } = self;
+        drop((jobs, uploads));
+        let mut first = result;
+        for end in ends {
+            match end.await {
+                Ok(Ok(())) => {}
+                // A thread knows better why the session ended than the reader that it halted.
+                Ok(Err(error)) if matches!(first, SessionError::Thread(_)) => first = error,
+                Ok(Err(_)) => {}
+                Err(_) => first = SessionError::dead_thread(),
+            }
+        }
+        flow.end();
+        Err(first)
+    }
+
+    async fn take(&mut self, frame: Frame, outbox: &Outbox) -> Result<(), SessionError> {
+        let weight = (frame.header.len() + frame.body.len()) as u64;
+        match parse(&frame)? {
+            Request::Ping {} => say(outbox, &Response::Pong {}).await,
+            Request::Hello { .. } => {
+                return Err(SessionError::Protocol("a second hello came".to_owned()));
+            }
+            Request::Mutate { id, ops, .. } => {
+                let changes = decode(&ops, &frame.body, self.setid)?;
+                check_window(self.flow.mutations.add(weight), MUTATE_WINDOW)?;
+                self.job(Job::Mutate {
+                    id,
+                    changes,
+                    weight,
+                })
+                .await?;
+            }
+            Request::List { id, path, after } => {
+                let path = wire_path(&path)?;
+                let after = after.map(|name| name.bytes().unwrap_or_default());
+                self.job(Job::List { id, path, after }).await?;
+            }
+            Request::Recipe { id, .. } => self.job(Job::Recipe { id }).await?,
+            Request::Settled {} => self.job(Job::Settled).await?,
+            Request::UploadOpen { upload, base } => {
+                let base = base.as_ref().map(wire_path).transpose()?;
+                let after = self.sent;
+                let job = UploadJob::Open {
+                    upload,
+                    base,
+                    after,
+                };
+                self.upload(job).await?;
+            }
+            Request::UploadData { upload } => {
+                let body = frame.body;
+                check_window(self.flow.uploads.add(body.len() as u64), UPLOAD_WINDOW)?;
+                self.upload(UploadJob::Data { upload, body }).await?;
+            }
+            Request::UploadClose { upload, size } => {
+                let mut body = crate::wire::BodyReader::new(&frame.body);
+                let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
+                let digest = body.digest().map_err(bad)?;
+                body.finish().map_err(bad)?;
+                let job = UploadJob::Close {
+                    upload,
+                    size,
+                    digest,
+                };
+                self.upload(job).await?;
+            }
+            Request::UploadAbort { upload } => self.upload(UploadJob::Abort { upload }).await?,
+        }
+        Ok(())
+    }
+
+    async fn job(&mut self, job: Job) -> Result<(), SessionError> {
+        self.sent += 1;
+        let sent = self.jobs.send(job).await;
+        sent.map_err(|_| SessionError::dead_thread())
+    }
+
+    async fn upload(&mut self, job: UploadJob) -> Result<(), SessionError> {
+        let sent = self.uploads.send(job).await;
+        sent.map_err(|_| SessionError::dead_thread())
+    }
+}
+
+/// A path that is asked for, not changed: the root is one too.
+fn wire_path(path: &WirePath) -> Result<crate::model::RelPath, SessionError> {
+    path.path()
+        .map_err(|error| SessionError::Protocol(error.to_string()))
+}
+
+fn check_window(outstanding: u64, window: u64) -> Result<(), SessionError> {
+    // A message may be on its way while an acknowledgement is on its way back.
+    if outstanding <= 2 * window + u64::from(MAX_BODY) {
+        Ok(())
+    } else {
+        Err(SessionError::Protocol(format!(
+            "{outstanding} bytes are unacknowledged, {window} are allowed"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The opening of a session: hello, the hold on a share, a look at its directory, welcome.
+
+use super::{Session, SessionError, parse, say, stopping};
+use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
+use crate::daemon::share::{Claim, Held, Refusal, Shares};
+use crate::engine::server::SetId;
+use crate::host::devices::DeviceInfo;
+use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS};
+use crate::wire::{MINOR, Request, Response};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Opens a session and runs it to its end.
+pub(super) async fn converse<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    outbox: &Outbox,
+    device: DeviceInfo,
+    shares: Arc<Shares>,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    let hello = tokio::select! {
+        () = shutdown.cancelled() => return Err(stopping()),
+        hello = timeout(Duration::from_secs(HANDSHAKE_SECONDS), reader.next()) => hello,
+    };
+    let frame = hello.map_err(|_| SessionError::Late)??;
+    let Request::Hello {
+        minor,
+        share,
+        source,
+        source_name,
+        take_over,
+    } = parse(&frame)?
+    else {
+        return Err(SessionError::Protocol("a hello comes first".to_owned()));
+    };
+    let setid = if device.local {
+        SetId::Keep
+    } else {
+        SetId::Strip
+    };
+    let claim = Claim {
+        device,
+        source,
+        source_name,
+        take_over,
+    };
+    check_claim(&claim)?;
+    let attach = move || shares.attach(share.as_deref(), &claim);
+    let held = blocking(attach).await??;
+    let opened = held.clone();
+    let result = async {
+        greet(reader, outbox, &held, agreed(minor), shutdown).await?;
+        tracing::info!(share = %held.share.title(), "a writer connected");
+        Session::start(held.clone(), outbox, setid)?
+            .run(reader, outbox, shutdown)
+            .await
+    }
+    .await;
+    opened.detach();
+    result
+}
+
+#[expect(
+    clippy::unnecessary_min_or_max,
+    reason = "the newest minor version will not be 0 for ever"
+)]
+fn agreed(minor: u16) -> u16 {
+    minor.min(MINOR)
+}
+
+fn check_claim(claim: &Claim) -> Result<(), SessionError> {
+    let is_hex = claim.source.len() == 32 && claim.source.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_hex && claim.source_name.len() <= 8192 {
+        Ok(())
+    } else {
+        Err(SessionError::Protocol(
+            "the hello names no valid source".to_owned(),
+        ))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SessionError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| SessionError::dead_thread())
+}
+
+/// Looks at the directory, which may take long, and greets. Meanwhile the line is kept alive.
+async fn greet<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    outbox: &Outbox,
+    held: &Held,
+    minor: u16,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    let looking = held.clone();
+    let welcome = blocking(move || looking.welcome(minor));
+    tokio::pin!(welcome);
+    let mut beat = interval(Duration::from_secs(KEEPALIVE_SECONDS));
+    beat.tick().await;
+    let (message, body) = loop {
+        tokio::select! {
+            welcome = &mut welcome => break welcome??,
+            _ = beat.tick() => say(outbox, &Response::Pong {}).await,
+            () = shutdown.cancelled() => return Err(stopping()),
+            () = held.replaced.cancelled() => return Err(Refusal::replaced().into()),
+            frame = reader.next() => match parse(&frame?)? {
+                Request::Ping {} => say(outbox, &Response::Pong {}).await,
+                _ => return Err(SessionError::Protocol("the welcome was not awaited".to_owned())),
+            },
+        }
+    };
+    drop(outbox.urgent.send(Outgoing::new(&message, body)).await);
+    Ok(())
+}

@@ -1,0 +1,571 @@
+//! A session over a pipe with a client written by hand, on a real directory.
+
+use super::{SessionError, serve};
+use crate::daemon::pump::FrameReader;
+use crate::daemon::share::Shares;
+use crate::delta::{Instruction, digest};
+use crate::host::devices::{DeviceInfo, Rights};
+use crate::host::disk::Durability;
+use crate::wire::{Code, Content, ListKind, Op, Request, Response, WireBytes, WireTime, encode};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Server {
+    dir: tempfile::TempDir,
+    shares: Arc<Shares>,
+    shutdown: CancellationToken,
+}
+
+struct Peer {
+    reader: FrameReader<ReadHalf<DuplexStream>>,
+    writer: WriteHalf<DuplexStream>,
+    session: JoinHandle<Result<(), SessionError>>,
+}
+
+fn device(id: &str) -> DeviceInfo {
+    DeviceInfo {
+        id: id.to_owned(),
+        name: format!("device {id}"),
+        local: true,
+        rights: Rights {
+            write: true,
+            shares: None,
+        },
+        revoked: CancellationToken::new(),
+    }
+}
+
+fn hello(share: Option<&str>, source: char) -> Request {
+    Request::Hello {
+        minor: 0,
+        share: share.map(str::to_owned),
+        source: source.to_string().repeat(32),
+        source_name: format!("source {source}"),
+        take_over: false,
+    }
+}
+
+fn text(path: &str) -> WireBytes {
+    WireBytes::new(path.as_bytes())
+}
+
+const TIME: WireTime = WireTime(-5, 123_456_789);
+
+fn put(path: &str, content: &[u8], body: &mut Vec<u8>) -> Op {
+    body.extend_from_slice(&digest(content).0);
+    body.extend_from_slice(content);
+    Op::Put {
+        path: text(path),
+        mode: 0o640,
+        mtime: TIME,
+        size: content.len() as u64,
+        content: Content::Inline {},
+    }
+}
+
+fn mkdir(path: &str) -> Op {
+    Op::Mkdir {
+        path: text(path),
+        mode: 0o750,
+        mtime: TIME,
+    }
+}
+
+fn mutate(id: u64, ops: Vec<Op>) -> Request {
+    Request::Mutate {
+        id,
+        based_on: 0,
+        ops,
+    }
+}
+
+impl Server {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shares = Shares::open(dir.path(), BTreeMap::new(), Durability::Full).unwrap();
+        Self {
+            dir,
+            shares,
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn connect(&self, device: DeviceInfo) -> Peer {
+        let (near, far) = duplex(1 << 16);
+        let (reader, writer) = split(near);
+        let (shares, shutdown) = (Arc::clone(&self.shares), self.shutdown.clone());
+        Peer {
+            reader: FrameReader::new(reader),
+            writer,
+            session: tokio::spawn(serve(far, device, shares, shutdown)),
+        }
+    }
+
+    async fn open(&self) -> Peer {
+        let mut peer = self.connect(device("a"));
+        peer.send(&hello(None, 'a'), &[]).await;
+        let (welcome, sum) = peer.receive().await;
+        assert!(matches!(welcome, Response::Welcome { .. }), "{welcome:?}");
+        assert_eq!(sum.len(), 32);
+        peer
+    }
+}
+
+impl Peer {
+    async fn send(&mut self, request: &Request, body: &[u8]) {
+        let mut frame = Vec::new();
+        encode(&serde_json::to_vec(request).unwrap(), body, &mut frame);
+        self.writer.write_all(&frame).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> (Response, Bytes) {
+        let frame = self.reader.next().await.unwrap();
+        (serde_json::from_slice(&frame.header).unwrap(), frame.body)
+    }
+
+    /// Sends changes and returns those that failed.
+    async fn apply(&mut self, ops: Vec<Op>, body: &[u8]) -> Vec<(u32, Code)> {
+        self.send(&mutate(7, ops), body).await;
+        match self.receive().await.0 {
+            Response::Applied { id: 7, failed, .. } => failed
+                .into_iter()
+                .map(|failed| (failed.index, failed.code))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn refused(&mut self) -> Code {
+        match self.receive().await.0 {
+            Response::Refused { code, .. } => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn close(self) -> Result<(), SessionError> {
+        drop((self.reader, self.writer));
+        self.session.await.unwrap()
+    }
+}
+
+fn visible(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != ".syncd")
+        .collect();
+    names.sort();
+    names
+}
+
+fn stage_is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir.join(".syncd/stage")).unwrap().count() == 0
+}
+
+#[tokio::test]
+async fn a_group_is_applied_in_order_and_durable_when_answered() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![
+        mkdir("d"),
+        put("d/f", b"one", &mut body),
+        Op::Rename {
+            from: text("d/f"),
+            to: text("d/g"),
+        },
+        put("d/f", b"two", &mut body),
+        Op::Symlink {
+            path: text("l"),
+            target: text("/etc/passwd"),
+            mtime: TIME,
+        },
+    ];
+    assert_eq!(peer.apply(ops, &body).await, vec![]);
+    let root = server.path();
+    assert_eq!(fs::read(root.join("d/f")).unwrap(), b"two");
+    assert_eq!(fs::read(root.join("d/g")).unwrap(), b"one");
+    for name in ["d", "d/f", "l"] {
+        let meta = fs::symlink_metadata(root.join(name)).unwrap();
+        assert_eq!(
+            (meta.mtime(), meta.mtime_nsec()),
+            (-5, 123_456_789),
+            "{name}"
+        );
+    }
+    let mode = fs::metadata(root.join("d/f")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+    assert!(stage_is_empty(root));
+    peer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_that_fails_does_not_stop_the_others() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![
+        put("missing/f", b"x", &mut body),
+        put("../out", b"x", &mut body),
+        put("wrong", b"x", &mut body),
+        put("good", b"x", &mut body),
+        Op::Delete {
+            path: text("nothing/there"),
+        },
+        Op::Mkdir {
+            path: text(".syncd"),
+            mode: 0,
+            mtime: TIME,
+        },
+    ];
+    let wrong = 2 * 33;
+    body[wrong] ^= 1;
+    let changed = Code::Fault(crate::model::Fault::Changed);
+    assert_eq!(
+        peer.apply(ops, &body).await,
+        vec![
+            (0, changed.clone()),
+            (1, Code::Protocol),
+            (2, changed),
+            (5, Code::Protocol)
+        ]
+    );
+    assert_eq!(visible(server.path()), ["good"]);
+    assert!(stage_is_empty(server.path()));
+    peer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn listings_come_after_the_changes_and_show_what_the_disk_holds() {
+    let server = Server::new();
+    fs::write(server.path().join("before"), b"here").unwrap();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![put("a\nb", b"", &mut body), mkdir("e")];
+    peer.send(&mutate(1, ops), &body).await;
+    let list = Request::List {
+        id: 2,
+        path: text(""),
+        after: None,
+    };
+    peer.send(&list, &[]).await;
+    assert!(matches!(
+        peer.receive().await.0,
+        Response::Applied { id: 1, .. }
+    ));
+    let (listing, body) = peer.receive().await;
+    let Response::Listing {
+        entries,
+        more,
+        found,
+        ..
+    } = listing
+    else {
+        panic!("{listing:?}");
+    };
+    assert!(found && more.is_none());
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
+    assert_eq!(names, [text("a\nb"), text("before"), text("e")]);
+    assert_eq!(entries[1].kind, ListKind::File { size: 4 });
+    assert_eq!(&body[32..64], digest(b"here").0);
+    peer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn copies_see_earlier_changes_and_are_checked() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let copy = |from: &str, to: &str, content: &[u8], body: &mut Vec<u8>| {
+        body.extend_from_slice(&digest(content).0);
+        Op::Put {
+            path: text(to),
+            mode: 0o600,
+            mtime: TIME,
+            size: content.len() as u64,
+            content: Content::Copy { from: text(from) },
+        }
+    };
+    let mut body = Vec::new();
+    let ops = vec![
+        put("a", b"first", &mut body),
+        copy("a", "b", b"first", &mut body),
+        put("a", b"second", &mut body),
+        copy("a", "c", b"first", &mut body),
+        copy("a", "d", b"second", &mut body),
+    ];
+    let changed = Code::Fault(crate::model::Fault::Changed);
+    assert_eq!(peer.apply(ops, &body).await, vec![(3, changed)]);
+    assert_eq!(visible(server.path()), ["a", "b", "d"]);
+    assert_eq!(fs::read(server.path().join("b")).unwrap(), b"first");
+    assert_eq!(fs::read(server.path().join("d")).unwrap(), b"second");
+    peer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_is_built_from_its_base_and_placed_by_a_put() {
+    let server = Server::new();
+    let old: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    fs::write(server.path().join("big"), &old).unwrap();
+    let mut peer = server.open().await;
+    let mut new = old.clone();
+    new[100_000..100_005].copy_from_slice(b"12345");
+    let mut piece = Vec::new();
+    for instruction in [
+        Instruction::Copy {
+            offset: 0,
+            length: 100_000,
+        },
+        Instruction::Literal(b"12345"),
+        Instruction::Copy {
+            offset: 100_005,
+            length: 199_995,
+        },
+    ] {
+        instruction.pack(&mut piece);
+    }
+    let base = Some(text("big"));
+    peer.send(&Request::UploadOpen { upload: 3, base }, &[])
+        .await;
+    peer.send(&Request::UploadData { upload: 3 }, &piece).await;
+    let size = new.len() as u64;
+    let close = Request::UploadClose { upload: 3, size };
+    peer.send(&close, &digest(&new).0).await;
+    let bytes = piece.len() as u64;
+    assert_eq!(peer.receive().await.0, Response::Received { bytes });
+    let staged = Response::Staged {
+        upload: 3,
+        failed: None,
+    };
+    assert_eq!(peer.receive().await.0, staged);
+    assert_eq!(fs::read(server.path().join("big")).unwrap(), old);
+    let place = Op::Put {
+        path: text("big"),
+        mode: 0o4711,
+        mtime: TIME,
+        size,
+        content: Content::Upload { upload: 3 },
+    };
+    let twice = digest(&new).0.repeat(2);
+    let applied = peer.apply(vec![place.clone(), place], &twice);
+    let changed = Code::Fault(crate::model::Fault::Changed);
+    assert_eq!(applied.await, vec![(1, changed)], "it is used up");
+    assert_eq!(fs::read(server.path().join("big")).unwrap(), new);
+    let meta = fs::metadata(server.path().join("big")).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o4711);
+    assert_eq!(meta.mtime_nsec(), 123_456_789);
+    peer.close().await.unwrap();
+    assert!(stage_is_empty(server.path()));
+}
+
+#[tokio::test]
+async fn uploads_that_fail_are_answered_once_and_leave_nothing() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let mut bomb = Vec::new();
+    Instruction::Literal(b"x").pack(&mut bomb);
+    for upload in [1, 2] {
+        let base = (upload == 2).then(|| text("missing"));
+        peer.send(&Request::UploadOpen { upload, base }, &[]).await;
+        peer.send(&Request::UploadData { upload }, &bomb).await;
+        let close = Request::UploadClose { upload, size: 1 };
+        peer.send(&close, &[0; 32]).await;
+    }
+    let mut failed = Vec::new();
+    let mut received = 0u64;
+    while failed.len() < 2 || received < 2 * bomb.len() as u64 {
+        match peer.receive().await.0 {
+            Response::Staged {
+                upload,
+                failed: Some(_),
+            } => failed.push(upload),
+            Response::Received { bytes } => received += bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(failed, [1, 2]);
+    peer.send(&Request::UploadData { upload: 9 }, &bomb).await;
+    assert_eq!(peer.refused().await, Code::Protocol);
+    assert!(peer.close().await.is_err());
+    assert!(stage_is_empty(server.path()));
+}
+
+#[tokio::test]
+async fn one_writer_holds_a_share_and_its_newer_connection_replaces_the_older() {
+    let server = Server::new();
+    let mut first = server.open().await;
+    let mut foreign = server.connect(device("b"));
+    foreign.send(&hello(None, 'b'), &[]).await;
+    let (refused, _) = foreign.receive().await;
+    let Response::Refused { code, message } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(code, Code::Held);
+    assert!(message.contains("source a"), "{message}");
+    let mut second = server.open().await;
+    assert_eq!(first.refused().await, Code::Replaced);
+    let mut body = Vec::new();
+    let ops = vec![put("f", b"x", &mut body)];
+    assert_eq!(second.apply(ops, &body).await, vec![]);
+    assert!(server.shares.status()[0].connected);
+    second.close().await.unwrap();
+    assert!(!server.shares.status()[0].connected);
+}
+
+#[tokio::test]
+async fn a_writer_is_remembered_and_a_take_over_keeps_what_it_removes() {
+    let mut server = Server::new();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![mkdir("d"), put("d/f", b"old", &mut body)];
+    assert_eq!(peer.apply(ops, &body).await, vec![]);
+    peer.send(&Request::Settled {}, &[]).await;
+    peer.close().await.unwrap();
+    // A new server on the same directory.
+    let path = server.path().to_owned();
+    let empty = tempfile::tempdir().unwrap();
+    server.shares = Shares::open(empty.path(), BTreeMap::new(), Durability::Full).unwrap();
+    server.shares = Shares::open(&path, BTreeMap::new(), Durability::Full).unwrap();
+    let mut again = server.connect(device("a"));
+    again.send(&hello(None, 'a'), &[]).await;
+    let (welcome, _) = again.receive().await;
+    assert!(
+        matches!(
+            &welcome,
+            Response::Welcome {
+                first_contact: false,
+                ..
+            }
+        ),
+        "{welcome:?}"
+    );
+    again.close().await.unwrap();
+    let mut taker = server.connect(device("b"));
+    let Request::Hello {
+        minor,
+        share,
+        source,
+        source_name,
+        ..
+    } = hello(None, 'b')
+    else {
+        panic!();
+    };
+    let hello = Request::Hello {
+        minor,
+        share,
+        source,
+        source_name,
+        take_over: true,
+    };
+    taker.send(&hello, &[]).await;
+    let (welcome, _) = taker.receive().await;
+    assert!(
+        matches!(
+            &welcome,
+            Response::Welcome {
+                first_contact: true,
+                ..
+            }
+        ),
+        "{welcome:?}"
+    );
+    let delete = Op::Delete { path: text("d/f") };
+    assert_eq!(taker.apply(vec![delete], &[]).await, vec![]);
+    let kept = fs::read_dir(path.join(".syncd/kept")).unwrap();
+    let folder = kept.map(|entry| entry.unwrap().path()).next().unwrap();
+    assert_eq!(fs::read(folder.join("d/f")).unwrap(), b"old");
+    taker.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn named_shares_and_the_directory_itself_exclude_each_other() {
+    let server = Server::new();
+    let mut named = server.connect(device("a"));
+    named.send(&hello(Some("photos"), 'a'), &[]).await;
+    let (welcome, _) = named.receive().await;
+    assert!(matches!(welcome, Response::Welcome { .. }), "{welcome:?}");
+    assert!(server.path().join("photos/.syncd/share.json").exists());
+    for (share, code) in [
+        (None, Code::Mixed),
+        (Some("../x"), Code::NoShare),
+        (Some(".x"), Code::NoShare),
+        (Some(""), Code::NoShare),
+    ] {
+        let mut other = server.connect(device("b"));
+        other.send(&hello(share, 'b'), &[]).await;
+        assert_eq!(other.refused().await, code, "{share:?}");
+    }
+    let elsewhere = Shares::open(server.path(), BTreeMap::new(), Durability::Full);
+    assert!(elsewhere.is_err(), "a second server on one directory");
+    named.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopping_server_finishes_what_it_has_in_hand() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![put("f", b"x", &mut body)];
+    assert_eq!(peer.apply(ops, &body).await, vec![]);
+    server.shutdown.cancel();
+    assert_eq!(peer.refused().await, Code::Stopping);
+    assert!(peer.close().await.is_err());
+}
+
+#[tokio::test]
+async fn planted_links_lead_nowhere() {
+    let server = Server::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("victim"), b"safe").unwrap();
+    let mut peer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![
+        mkdir("d"),
+        put("d/f", b"x", &mut body),
+        put("v", b"x", &mut body),
+    ];
+    assert_eq!(peer.apply(ops, &body).await, vec![]);
+    fs::remove_dir_all(server.path().join("d")).unwrap();
+    symlink(outside.path(), server.path().join("d")).unwrap();
+    fs::remove_file(server.path().join("v")).unwrap();
+    symlink(outside.path().join("victim"), server.path().join("v")).unwrap();
+    let mut body = Vec::new();
+    let attributes = |path| Op::Attributes {
+        path: text(path),
+        mode: 0o777,
+        mtime: TIME,
+    };
+    let ops = vec![
+        put("d/victim", b"evil", &mut body),
+        attributes("d/victim"),
+        attributes("v"),
+        put("v", b"mine", &mut body),
+        Op::Delete {
+            path: text("d/victim"),
+        },
+    ];
+    let failed = peer.apply(ops, &body).await;
+    assert_eq!(failed[0].0, 0);
+    assert_eq!(fs::read(outside.path().join("victim")).unwrap(), b"safe");
+    let meta = fs::metadata(outside.path().join("victim")).unwrap();
+    assert!(meta.mtime() > 0 && meta.mode() & 0o777 != 0o777);
+    assert_eq!(fs::read(server.path().join("v")).unwrap(), b"mine");
+    // What was found there instead is known now, and a new directory takes the link's place.
+    let mut body = Vec::new();
+    let ops = vec![mkdir("d"), put("d/f", b"y", &mut body)];
+    assert_eq!(peer.apply(ops, &body).await, vec![]);
+    assert_eq!(fs::read(server.path().join("d/f")).unwrap(), b"y");
+    assert_eq!(visible(outside.path()), ["victim"]);
+    peer.close().await.unwrap();
+}

@@ -1,0 +1,266 @@
+//! The thread that writes large files into the stage, and the one that pushes them out to the disk meanwhile.
+
+use super::SessionError;
+use super::progress::Flow;
+use crate::daemon::pump::{Outbox, Outgoing};
+use crate::daemon::share::Held;
+use crate::engine::ports::{Store, StoreError};
+use crate::engine::server::{Finished, Growing, UploadError};
+use crate::host::disk::DiskUpload;
+use crate::host::thread;
+use crate::model::limits::MAX_UPLOADS;
+use crate::model::{Digest, RelPath};
+use crate::wire::{Code, Failed, Response};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short.
+const PUSH_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes after which the peer is told of what was written, also when more is waiting.
+const TELL_BYTES: u64 = 1024 * 1024;
+
+/// A message about an upload.
+#[derive(Debug)]
+pub(super) enum UploadJob {
+    Open {
+        upload: u64,
+        base: Option<RelPath>,
+        /// The base is what its path stands for after so many jobs.
+        after: u64,
+    },
+    Data {
+        upload: u64,
+        body: Bytes,
+    },
+    Close {
+        upload: u64,
+        size: u64,
+        digest: Digest,
+    },
+    Abort {
+        upload: u64,
+    },
+}
+
+type Push = Box<dyn FnOnce() + Send>;
+
+/// Starts both threads. What they end with.
+pub(super) fn start_uploading(
+    held: &Held,
+    jobs: mpsc::Receiver<UploadJob>,
+    outbox: &Outbox,
+    flow: &Arc<Flow>,
+    halt: &CancellationToken,
+    dead: &CancellationToken,
+) -> Result<Vec<oneshot::Receiver<Result<(), SessionError>>>, SessionError> {
+    let (push, pushes) = sync_channel::<Push>(1);
+    let uploading = Uploading {
+        held: held.clone(),
+        jobs,
+        outbox: outbox.clone(),
+        flow: Arc::clone(flow),
+        halt: halt.clone(),
+        push,
+        open: BTreeMap::new(),
+        newest: None,
+        untold: 0,
+        _dies: dead.clone().drop_guard(),
+    };
+    let pusher = thread::spawn("syncd-push", move || {
+        pushes.iter().for_each(|push| push());
+        Ok(())
+    });
+    let uploader = thread::spawn("syncd-upload", move || uploading.run());
+    Ok(vec![
+        uploader.map_err(SessionError::Thread)?,
+        pusher.map_err(SessionError::Thread)?,
+    ])
+}
+
+/// An upload that grows.
+struct Open {
+    growing: Growing<DiskUpload>,
+    /// How much of it was pushed out.
+    pushed: u64,
+}
+
+/// The thread that writes.
+struct Uploading {
+    held: Held,
+    jobs: mpsc::Receiver<UploadJob>,
+    outbox: Outbox,
+    flow: Arc<Flow>,
+    halt: CancellationToken,
+    push: SyncSender<Push>,
+    open: BTreeMap<u64, Open>,
+    /// The greatest id so far.
+    newest: Option<u64>,
+    /// Bytes that were written and not told.
+    untold: u64,
+    _dies: DropGuard,
+}
+
+impl Uploading {
+    fn run(mut self) -> Result<(), SessionError> {
+        while let Some(job) = self.jobs.blocking_recv() {
+            if self.halt.is_cancelled() || !self.held.is_current() {
+                break;
+            }
+            self.take(job)?;
+            while self.untold < TELL_BYTES
+                && let Ok(job) = self.jobs.try_recv()
+            {
+                self.take(job)?;
+            }
+            self.tell_written();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, job: UploadJob) -> Result<(), SessionError> {
+        match job {
+            UploadJob::Open {
+                upload,
+                base,
+                after,
+            } => self.open(upload, base.as_ref(), after),
+            UploadJob::Data { upload, body } => self.data(upload, &body),
+            UploadJob::Close {
+                upload,
+                size,
+                digest,
+            } => self.close(upload, size, digest),
+            UploadJob::Abort { upload } => {
+                self.check_known(upload)?;
+                self.open.remove(&upload);
+                drop(self.flow.take_upload(upload));
+                Ok(())
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        upload: u64,
+        base: Option<&RelPath>,
+        after: u64,
+    ) -> Result<(), SessionError> {
+        if self.newest.is_some_and(|newest| upload <= newest) {
+            return Err(SessionError::Protocol(format!(
+                "upload {upload} was opened before"
+            )));
+        }
+        self.newest = Some(upload);
+        if self.open.len() >= MAX_UPLOADS {
+            return Err(SessionError::Protocol(format!(
+                "more than {MAX_UPLOADS} uploads are open"
+            )));
+        }
+        if base.is_some() {
+            self.tell_written();
+            self.flow.wait(|reached| reached.jobs >= after);
+        }
+        match self.held.share.store().open_upload(base) {
+            Ok(opened) => {
+                let growing = Growing::new(opened);
+                self.open.insert(upload, Open { growing, pushed: 0 });
+            }
+            Err(error) => self.staged(upload, Some(&error)),
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, upload: u64, body: &[u8]) -> Result<(), SessionError> {
+        self.check_known(upload)?;
+        let mut ended = None;
+        // One that failed or was given up is not there any more; its pieces count as written.
+        if let Some(open) = self.open.get_mut(&upload) {
+            match open.growing.piece(body) {
+                Ok(()) if open.growing.size() - open.pushed >= PUSH_BYTES => {
+                    if self.push.try_send(open.growing.flusher()).is_ok() {
+                        open.pushed = open.growing.size();
+                    }
+                }
+                Ok(()) => {}
+                Err(UploadError::Store(error)) => ended = Some(error),
+                Err(UploadError::Malformed(error)) => {
+                    return Err(SessionError::Protocol(error.to_string()));
+                }
+            }
+        }
+        if let Some(error) = ended {
+            self.open.remove(&upload);
+            self.staged(upload, Some(&error));
+        }
+        let bytes = body.len() as u64;
+        self.flow.uploads.done(bytes);
+        self.untold += bytes;
+        Ok(())
+    }
+
+    fn close(&mut self, upload: u64, size: u64, digest: Digest) -> Result<(), SessionError> {
+        self.check_known(upload)?;
+        let Some(open) = self.open.remove(&upload) else {
+            return Ok(());
+        };
+        self.tell_written();
+        let store = self.held.share.store();
+        let finish = |complete| store.finish_upload(complete);
+        match open.growing.close(size, digest).and_then(finish) {
+            Ok(staged) => {
+                let finished = Finished {
+                    staged,
+                    size,
+                    digest,
+                };
+                if !self.flow.keep_upload(upload, finished) {
+                    return Err(SessionError::Protocol(
+                        "too many finished uploads wait to be used".to_owned(),
+                    ));
+                }
+                self.staged(upload, None);
+            }
+            Err(error) => self.staged(upload, Some(&error)),
+        }
+        Ok(())
+    }
+
+    fn check_known(&self, upload: u64) -> Result<(), SessionError> {
+        if self.newest.is_some_and(|newest| upload <= newest) {
+            Ok(())
+        } else {
+            Err(SessionError::Protocol(format!(
+                "upload {upload} was not opened"
+            )))
+        }
+    }
+
+    fn staged(&self, upload: u64, error: Option<&StoreError>) {
+        let failed = error.map(|error| Failed {
+            index: 0,
+            code: Code::Fault(error.fault),
+            message: error.message.clone(),
+        });
+        self.say(&Response::Staged { upload, failed });
+    }
+
+    fn tell_written(&mut self) {
+        if self.untold > 0 {
+            let bytes = std::mem::take(&mut self.untold);
+            self.say(&Response::Received { bytes });
+        }
+    }
+
+    fn say(&self, message: &Response) {
+        // The peer is gone; the reader sees it too.
+        drop(
+            self.outbox
+                .urgent
+                .blocking_send(Outgoing::new(message, Vec::new())),
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
+
+use super::{Claim, Held, Meta, MetaError, Refusal, Share, Use, lock};
+use crate::daemon::status::ShareStatus;
+use crate::host::disk::{Durability, OpenError, Private, random_hex};
+use crate::host::root::Root;
+use crate::model::limits::MAX_SHARE_NAME;
+use crate::model::{Name, escape};
+use crate::wire::Code;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Shares that one server opens at most; each holds a few descriptors.
+const MAX_SHARES: usize = 256;
+
+/// Why a directory cannot be served, or a share not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SharesError {
+    /// The directory itself.
+    #[error("cannot open the directory `{}`: {errno}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// Its private part.
+    #[error("cannot use the directory as a share")]
+    Open(#[from] OpenError),
+    /// What it remembers.
+    #[error("cannot tell how the directory was used")]
+    Meta(#[from] MetaError),
+    /// No random bytes.
+    #[error("the system has no random bytes")]
+    Random(#[source] io::Error),
+    /// No thread.
+    #[error("the system has no thread to give")]
+    Thread(#[source] io::Error),
+}
+
+/// The shares of one server directory.
+#[derive(Debug)]
+pub struct Shares {
+    path: PathBuf,
+    root: Root,
+    private: Arc<Private>,
+    durability: Durability,
+    placed: BTreeMap<String, PathBuf>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// How the directory itself is used.
+    meta: Meta,
+    open: BTreeMap<Option<String>, Arc<Share>>,
+}
+
+impl Shares {
+    /// Opens and locks a server directory, which must exist. `placed` are shares that lie elsewhere, by name.
+    ///
+    /// # Errors
+    /// When it is no directory, another server has it, or its state is damaged.
+    pub fn open(
+        path: &Path,
+        placed: BTreeMap<String, PathBuf>,
+        durability: Durability,
+    ) -> Result<Arc<Self>, SharesError> {
+        let root = open_root(path)?;
+        let private = Arc::new(Private::open(&root)?);
+        let meta = load_meta(&private)?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            root,
+            private,
+            durability,
+            placed,
+            inner: Mutex::new(Inner {
+                meta,
+                open: BTreeMap::new(),
+            }),
+        }))
+    }
+
+    /// Makes a client the writer of a share, which is opened, and made if it is missing.
+    ///
+    /// # Errors
+    /// When the client may not, another holds it, or the directory cannot be used so.
+    pub fn attach(&self, name: Option<&str>, claim: &Claim) -> Result<Held, Refusal> {
+        let rights = &claim.device.rights;
+        if !rights.write || !rights.allows(name) {
+            let what = name.map_or_else(
+                || "the directory itself".to_owned(),
+                |name| format!("the share `{}`", escape(name.as_bytes())),
+            );
+            return Err(Refusal::new(
+                Code::Forbidden,
+                format!("this device may not write {what}"),
+            ));
+        }
+        let share = self.share(name)?;
+        share.attach(claim)
+    }
+
+    /// What the status says of the shares that were opened.
+    #[must_use]
+    pub fn status(&self) -> Vec<ShareStatus> {
+        let open: Vec<_> = lock(&self.inner).open.values().cloned().collect();
+        open.iter().map(|share| share.status()).collect()
+    }
+
+    fn share(&self, name: Option<&str>) -> Result<Arc<Share>, Refusal> {
+        let key = name.map(check_name).transpose()?;
+        let mut inner = lock(&self.inner);
+        if let Some(share) = inner.open.get(&key) {
+            return Ok(Arc::clone(share));
+        }
+        if inner.open.len() >= MAX_SHARES {
+            return Err(Refusal::new(
+                Code::Busy,
+                format!("the server has {MAX_SHARES} shares open"),
+            ));
+        }
+        let opened = match &key {
+            None => self.open_itself(&mut inner),
+            Some(name) => match self.placed.get(name) {
+                Some(path) => self.open_apart(name, path),
+                None => self.open_below(&mut inner, name),
+            },
+        };
+        let share = opened?;
+        inner.open.insert(key, Arc::clone(&share));
+        Ok(share)
+    }
+
+    fn open_itself(&self, inner: &mut Inner) -> Result<Arc<Share>, Refusal> {
+        self.set_use(inner, Use::Share)?;
+        let root = self.root.try_clone().map_err(|errno| {
+            let path = self.path.clone();
+            unusable(&SharesError::Directory { path, errno })
+        })?;
+        let private = Arc::clone(&self.private);
+        let meta = inner.meta.clone();
+        Share::open(None, &self.path, root, private, meta, self.durability)
+            .map_err(|error| unusable(&error))
+    }
+
+    fn open_below(&self, inner: &mut Inner, name: &str) -> Result<Arc<Share>, Refusal> {
+        self.set_use(inner, Use::Parent)?;
+        let root = self.root.make_below(name.as_bytes()).map_err(|errno| {
+            let path = self.path.join(name);
+            unusable(&SharesError::Directory { path, errno })
+        })?;
+        self.open_at(name, &self.path.join(name), root)
+    }
+
+    fn open_apart(&self, name: &str, path: &Path) -> Result<Arc<Share>, Refusal> {
+        let root = open_root(path).map_err(|error| unusable(&error))?;
+        self.open_at(name, path, root)
+    }
+
+    fn open_at(&self, name: &str, path: &Path, root: Root) -> Result<Arc<Share>, Refusal> {
+        let open = || -> Result<_, SharesError> {
+            let private = Arc::new(Private::open(&root)?);
+            let meta = load_meta(&private)?;
+            Ok((private, meta))
+        };
+        let (private, mut meta) = open().map_err(|error| unusable(&error))?;
+        if meta.used == Some(Use::Parent) {
+            return Err(Refusal::new(
+                Code::Mixed,
+                format!("the directory of `{name}` holds named shares and cannot be one share too"),
+            ));
+        }
+        if meta.used.is_none() {
+            meta.used = Some(Use::Share);
+            meta.save(&private)
+                .map_err(|error| unusable(&error.into()))?;
+        }
+        let name = Some(name.to_owned());
+        Share::open(name, path, root, private, meta, self.durability)
+            .map_err(|error| unusable(&error))
+    }
+
+    /// Records how the directory itself is used; the other way is refused from then on.
+    fn set_use(&self, inner: &mut Inner, wanted: Use) -> Result<(), Refusal> {
+        match (inner.meta.used, wanted) {
+            (Some(Use::Share), Use::Parent) => Err(Refusal::new(
+                Code::Mixed,
+                "the server's directory is one share already: connect without a share's name, or serve another directory",
+            )),
+            (Some(Use::Parent), Use::Share) => Err(Refusal::new(
+                Code::Mixed,
+                "the server's directory holds named shares: name one with `--share NAME`",
+            )),
+            (Some(_), _) => Ok(()),
+            (None, wanted) => {
+                let mut meta = inner.meta.clone();
+                meta.used = Some(wanted);
+                meta.save(&self.private)
+                    .map_err(|error| unusable(&error.into()))?;
+                inner.meta = meta;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn open_root(path: &Path) -> Result<Root, SharesError> {
+    Root::open(path).map_err(|errno| SharesError::Directory {
+        path: path.to_owned(),
+        errno,
+    })
+}
+
+fn load_meta(private: &Private) -> Result<Meta, SharesError> {
+    match Meta::load(private)? {
+        Some(meta) => Ok(meta),
+        None => {
+            let id = random_hex::<16>().map_err(|errno| SharesError::Random(errno.into()))?;
+            Ok(Meta::new(id))
+        }
+    }
+}
+
+/// What a peer is told of a share that cannot be opened; the rest is in the log.
+fn unusable(error: &SharesError) -> Refusal {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    let text: Vec<String> = causes.map(ToString::to_string).collect();
+    tracing::error!(error = %text.join(": "), "a share cannot be opened");
+    match error {
+        SharesError::Directory { errno, .. } if *errno == Errno::NOENT => {
+            Refusal::new(Code::NoShare, "the share's directory does not exist")
+        }
+        SharesError::Open(OpenError::Locked) => {
+            Refusal::new(Code::Busy, "another server uses the share's directory")
+        }
+        _ => Refusal::new(
+            Code::Fault(crate::model::Fault::Io),
+            "the server cannot open the share; its log says why",
+        ),
+    }
+}
+
+/// A share's name: one name of a directory, visible, of bounded length.
+fn check_name(name: &str) -> Result<String, Refusal> {
+    let valid = Name::new(name.as_bytes()).is_ok()
+        && !name.starts_with('.')
+        && name.len() <= MAX_SHARE_NAME
+        && !name.chars().any(char::is_control);
+    if valid {
+        Ok(name.to_owned())
+    } else {
+        Err(Refusal::new(
+            Code::NoShare,
+            format!(
+                "a share's name is 1 to {MAX_SHARE_NAME} bytes without `/` or control characters, and does not start with `.`"
+            ),
+        ))
+    }
+}

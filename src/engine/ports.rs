@@ -1,0 +1,215 @@
+//! What the server's engine asks of the outside: the tree of one share, and the stage beside it.
+
+use crate::engine::source::Found;
+use crate::index::Stat;
+use crate::model::{Fault, Mtime, Name, RelPath};
+
+/// Why the store did not do what it was asked to.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// The class of failure.
+    pub fault: Fault,
+    /// What was attempted and what the system said, for a person.
+    pub message: String,
+}
+
+impl StoreError {
+    /// A failure of one class.
+    #[must_use]
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        Self {
+            fault,
+            message: message.into(),
+        }
+    }
+
+    /// What an operation was based on is not so.
+    #[must_use]
+    pub fn changed(message: impl Into<String>) -> Self {
+        Self::new(Fault::Changed, message)
+    }
+}
+
+/// One name of a directory with what it is, or why that could not be seen.
+pub type Scanned = (Name, Result<Found, StoreError>);
+
+/// Mode and time that a staged thing is given before it comes into view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u32,
+    /// Modification time.
+    pub mtime: Mtime,
+}
+
+/// What becomes of a thing that leaves the view.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// It goes at once if it is no directory; a directory goes [`Removal::Aside`].
+    Now,
+    /// It is moved out of sight by one rename, and removed later in the background.
+    Aside,
+    /// It is kept under this name, at its own path, for a person to look at.
+    Keep(Name),
+}
+
+/// The tree of one share and its stage. Paths are below the share's root; no method follows a symbolic link.
+/// Everything is synchronous, and callable from several threads.
+pub trait Store: Send + Sync + 'static {
+    /// Something complete but out of sight. Dropping it leaves rubbish in the stage until the next start;
+    /// [`Store::discard`] does not.
+    type Staged: Send + 'static;
+    /// A file that grows in the stage.
+    type Upload: Upload;
+
+    /// What a path is; nothing when there is nothing.
+    ///
+    /// # Errors
+    /// When it cannot be seen. A missing parent is [`Fault::Changed`].
+    fn lstat(&self, path: &RelPath) -> Result<Option<Found>, StoreError>;
+
+    /// What a directory holds, in no order, without the private directory at the top.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be read.
+    fn scan(&self, dir: &RelPath) -> Result<Vec<Scanned>, StoreError>;
+
+    /// Reads a regular file from front to back, in pieces, and says what it was.
+    ///
+    /// # Errors
+    /// When it is no regular file, cannot be read, or changed meanwhile ([`Fault::Changed`]).
+    fn read(&self, path: &RelPath, sink: &mut dyn FnMut(&[u8])) -> Result<Found, StoreError>;
+
+    /// Stages a regular file.
+    ///
+    /// # Errors
+    /// When the stage cannot take it.
+    fn stage_file(
+        &self,
+        content: &[u8],
+        attributes: Attributes,
+    ) -> Result<Self::Staged, StoreError>;
+
+    /// Stages a copy of a file of the tree; `sink` sees the bytes that the copy got.
+    ///
+    /// # Errors
+    /// When the source is no readable regular file, or the stage cannot take it.
+    fn stage_copy(
+        &self,
+        from: &RelPath,
+        attributes: Attributes,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Self::Staged, StoreError>;
+
+    /// Stages an empty directory.
+    ///
+    /// # Errors
+    /// When the stage cannot take it.
+    fn stage_dir(&self, attributes: Attributes) -> Result<Self::Staged, StoreError>;
+
+    /// Stages a symbolic link.
+    ///
+    /// # Errors
+    /// When the stage cannot take it.
+    fn stage_symlink(&self, target: &[u8], mtime: Mtime) -> Result<Self::Staged, StoreError>;
+
+    /// Gives a staged file other attributes.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn dress(&self, staged: &Self::Staged, attributes: Attributes) -> Result<(), StoreError>;
+
+    /// Makes staged files durable.
+    ///
+    /// # Errors
+    /// When any of them may not be durable.
+    fn sync_staged(&self, staged: &[&Self::Staged]) -> Result<(), StoreError>;
+
+    /// Brings a staged thing into view, in the place of whatever is there, without the path being absent in between.
+    /// What a failure leaves of it is discarded.
+    ///
+    /// # Errors
+    /// When the parent is no directory ([`Fault::Changed`]), or the system refuses.
+    fn place(
+        &self,
+        staged: Self::Staged,
+        path: &RelPath,
+        displaced: &Removal,
+    ) -> Result<Stat, StoreError>;
+
+    /// Removes a staged thing.
+    fn discard(&self, staged: Self::Staged);
+
+    /// Moves a path, replacing whatever is at `to`, which is never absent in between.
+    ///
+    /// # Errors
+    /// When there is no `from` or no parent of `to` ([`Fault::Changed`]), or the system refuses.
+    fn rename(&self, from: &RelPath, to: &RelPath, displaced: &Removal)
+    -> Result<Stat, StoreError>;
+
+    /// Lets two paths change places. What is now at `a`, then what is now at `b`.
+    ///
+    /// # Errors
+    /// When one is missing or the system refuses.
+    fn exchange(&self, a: &RelPath, b: &RelPath) -> Result<(Stat, Stat), StoreError>;
+
+    /// Takes a path with all below it out of view. Nothing there, or no such directory, is success.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn remove(&self, path: &RelPath, how: &Removal) -> Result<(), StoreError>;
+
+    /// Sets mode and time of what is at a path; a symbolic link gets the time only.
+    ///
+    /// # Errors
+    /// When nothing is there ([`Fault::Changed`]) or the system refuses.
+    fn set_attributes(&self, path: &RelPath, attributes: Attributes) -> Result<Stat, StoreError>;
+
+    /// Ends a group: gives directories the times that belong to them (none for the root), and makes them, and the
+    /// attributes of `files`, durable. Paths that are gone are passed over.
+    ///
+    /// # Errors
+    /// When something of the group may not be durable.
+    fn settle(
+        &self,
+        dirs: &[(RelPath, Option<Mtime>)],
+        files: &[RelPath],
+    ) -> Result<(), StoreError>;
+
+    /// Starts a file in the stage; `base` is the file that its copies will come from.
+    ///
+    /// # Errors
+    /// When the base is no readable regular file, or the stage cannot take it.
+    fn open_upload(&self, base: Option<&RelPath>) -> Result<Self::Upload, StoreError>;
+
+    /// Makes an upload's content durable.
+    ///
+    /// # Errors
+    /// When it may not be durable; what was uploaded is gone then.
+    fn finish_upload(&self, upload: Self::Upload) -> Result<Self::Staged, StoreError>;
+}
+
+/// A file that grows in the stage. Dropping it removes it.
+pub trait Upload: Send + 'static {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the stage cannot take them.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Appends a range of the base; `sink` sees its bytes.
+    ///
+    /// # Errors
+    /// When there is no base, it is shorter or changed since it was opened ([`Fault::Changed`]), or the stage cannot
+    /// take the bytes.
+    fn copy(
+        &mut self,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StoreError>;
+
+    /// Work that makes what was written so far durable, for another thread.
+    fn flusher(&self) -> Box<dyn FnOnce() + Send>;
+}

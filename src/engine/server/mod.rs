@@ -1,0 +1,248 @@
+//! The server's side of one share: what its directory holds, and the changes that a writer sends.
+//!
+//! A change goes through two hands, so that one group is made durable while the next is prepared: [`Stager`] makes
+//! contents complete and durable out of sight, [`Server`] brings them into view in order, keeps the tree, and says what
+//! became of each. Nothing is answered before it is durable.
+
+mod apply;
+mod change;
+mod listing;
+mod refresh;
+mod stager;
+mod upload;
+
+pub use change::{Change, DecodeError, SetId, Source, decode};
+pub use listing::Listing;
+pub use stager::{Finished, Group, Item, Prepared, Stager};
+pub use upload::{Growing, UploadError};
+
+use crate::engine::ports::{Removal, Store, StoreError};
+use crate::index::{NodeId, Tree};
+use crate::model::{Fault, Name, Problem, RelPath, Sum};
+use crate::wire::{Code, Failed, Response};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How many problems are kept for the status; of more, only the log tells.
+const MAX_PROBLEMS: usize = 1000;
+
+/// One share: its tree as the disk holds it, and what changes it.
+#[derive(Debug)]
+pub struct Server<S: Store> {
+    store: Arc<S>,
+    tree: Tree,
+    generation: String,
+    version: u64,
+    /// Where things go that leave the view, while the share is in first contact.
+    keep: Option<Name>,
+    /// Failures of a message whose first changes were in an earlier group.
+    carried: Vec<Failed>,
+    problems: BTreeMap<RelPath, Problem>,
+    paused: Option<String>,
+    drift: u64,
+}
+
+/// What a group touched and has to be made durable.
+#[derive(Debug, Default)]
+struct Touched {
+    dirs: BTreeSet<NodeId>,
+    files: BTreeSet<NodeId>,
+}
+
+/// A message, or the part of one, that a group holds.
+#[derive(Debug, Default)]
+struct Part {
+    id: Option<u64>,
+    done: Vec<u32>,
+    failed: Vec<Failed>,
+}
+
+impl<S: Store> Server<S> {
+    /// A share with what is known of it; an empty tree when nothing is.
+    #[must_use]
+    pub fn new(store: Arc<S>, tree: Tree, generation: String, version: u64) -> Self {
+        Self {
+            store,
+            tree,
+            generation,
+            version,
+            keep: None,
+            carried: Vec::new(),
+            problems: BTreeMap::new(),
+            paused: None,
+            drift: 0,
+        }
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The tree, for whoever stores its rows.
+    pub fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// The sum of the whole tree.
+    #[must_use]
+    pub fn root_sum(&self) -> Sum {
+        self.tree.root_sum()
+    }
+
+    /// The run of the index.
+    #[must_use]
+    pub fn generation(&self) -> &str {
+        &self.generation
+    }
+
+    /// How many messages and findings changed the share in this generation.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many differences were found between the tree and the disk that the writer had not made.
+    #[must_use]
+    pub fn drift(&self) -> u64 {
+        self.drift
+    }
+
+    /// Why changes fail as long as nobody helps: a full or read-only disk.
+    #[must_use]
+    pub fn paused(&self) -> Option<&str> {
+        self.paused.as_deref()
+    }
+
+    /// The paths that could not be handled.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values()
+    }
+
+    /// Keeps what leaves the view under this name (first contact), or does not.
+    pub fn set_keep(&mut self, keep: Option<Name>) {
+        self.keep = keep;
+    }
+
+    /// Forgets what was carried over from a message that will not be completed: its session ended.
+    pub fn forget_session(&mut self) {
+        self.carried.clear();
+    }
+
+    /// What becomes of a thing that another one replaces.
+    fn displaced(&self) -> Removal {
+        self.keep.clone().map_or(Removal::Aside, Removal::Keep)
+    }
+
+    /// Brings a group into view and makes it durable. One answer for each message that ends in it.
+    pub fn commit(&mut self, group: Group<S::Staged>) -> Vec<Response> {
+        let mut touched = Touched::default();
+        let mut parts = vec![Part {
+            failed: std::mem::take(&mut self.carried),
+            ..Part::default()
+        }];
+        for item in group.items {
+            let Some(part) = parts.last_mut() else {
+                break;
+            };
+            match item {
+                Item::Refused(failed) => part.failed.push(failed),
+                Item::Change(prepared) => {
+                    let index = prepared.index;
+                    match self.apply(prepared, &mut touched) {
+                        Ok(()) => part.done.push(index),
+                        Err(error) => part.failed.push(failure(index, &error)),
+                    }
+                }
+                Item::End { id } => {
+                    part.id = Some(id);
+                    parts.push(Part::default());
+                }
+            }
+        }
+        if let Err(error) = self.settle(&touched) {
+            for part in &mut parts {
+                let lost = part.done.drain(..);
+                part.failed.extend(lost.map(|index| failure(index, &error)));
+            }
+        }
+        self.answers(parts)
+    }
+
+    fn answers(&mut self, parts: Vec<Part>) -> Vec<Response> {
+        let mut answers = Vec::with_capacity(parts.len());
+        for mut part in parts {
+            part.failed.sort_by_key(|failed| failed.index);
+            match part.id {
+                Some(id) => {
+                    self.version += 1;
+                    answers.push(Response::Applied {
+                        id,
+                        version: self.version,
+                        failed: part.failed,
+                    });
+                }
+                None => self.carried = part.failed,
+            }
+        }
+        answers
+    }
+
+    /// Gives touched directories their times back, and makes everything durable.
+    fn settle(&mut self, touched: &Touched) -> Result<(), StoreError> {
+        if touched.dirs.is_empty() && touched.files.is_empty() {
+            return Ok(());
+        }
+        let dirs: Vec<_> = touched
+            .dirs
+            .iter()
+            .filter_map(|id| {
+                let node = self.tree.get(*id)?;
+                let mtime = (*id != self.tree.root()).then_some(node.entry.mtime);
+                Some((self.tree.path(*id)?, mtime))
+            })
+            .collect();
+        let files: Vec<_> = touched
+            .files
+            .iter()
+            .filter_map(|id| self.tree.path(*id))
+            .collect();
+        let settled = self.store.settle(&dirs, &files);
+        if let Err(error) = &settled {
+            self.note_pause(error);
+        }
+        settled
+    }
+
+    fn note_pause(&mut self, error: &StoreError) {
+        if matches!(error.fault, Fault::Full | Fault::ReadOnly) {
+            self.paused = Some(error.message.clone());
+        }
+    }
+
+    fn note_problem(&mut self, path: &RelPath, error: &StoreError) {
+        self.note_pause(error);
+        if error.fault == Fault::Changed || self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
+        let problem = Problem {
+            path: path.clone(),
+            fault: error.fault,
+            message: error.message.clone(),
+        };
+        self.problems.insert(path.clone(), problem);
+    }
+}
+
+/// A change that failed, as the wire says it.
+fn failure(index: u32, error: &StoreError) -> Failed {
+    Failed {
+        index,
+        code: Code::Fault(error.fault),
+        message: error.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! A large file that comes in pieces: packed instructions are carried out as they arrive, and digested on the way.
+
+use crate::delta::{ContentHasher, Instruction, InstructionError, unpack};
+use crate::engine::ports::{StoreError, Upload};
+use crate::model::{Digest, Fault};
+
+/// Longest content that may be built, in bytes: far over any disk, far below an overflow. A few bytes of copies could
+/// otherwise ask for any amount of work.
+const MAX_CONTENT: u64 = 1 << 43;
+
+/// Why a piece was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The instructions are malformed; the session cannot go on.
+    #[error("a piece of an upload is malformed")]
+    Malformed(#[from] InstructionError),
+    /// The upload failed; others go on.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An upload in progress.
+#[derive(Debug)]
+pub struct Growing<U> {
+    upload: U,
+    hasher: ContentHasher,
+    size: u64,
+}
+
+impl<U: Upload> Growing<U> {
+    /// An upload of which nothing has come.
+    #[must_use]
+    pub fn new(upload: U) -> Self {
+        Self {
+            upload,
+            hasher: ContentHasher::new(),
+            size: 0,
+        }
+    }
+
+    /// Bytes of content so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Carries out the instructions of a piece.
+    ///
+    /// # Errors
+    /// When they are malformed, ask for more than a file may have, or the store fails.
+    pub fn piece(&mut self, body: &[u8]) -> Result<(), UploadError> {
+        for instruction in unpack(body) {
+            let instruction = instruction?;
+            let size = self.size.saturating_add(instruction.length());
+            if size > MAX_CONTENT {
+                let message = format!("an upload may have {MAX_CONTENT} bytes at most");
+                return Err(StoreError::new(Fault::Unrepresentable, message).into());
+            }
+            match instruction {
+                Instruction::Literal(bytes) => {
+                    self.upload.write(bytes)?;
+                    self.hasher.update(bytes);
+                }
+                Instruction::Copy { offset, length } => {
+                    let hasher = &mut self.hasher;
+                    let mut sink = |bytes: &[u8]| hasher.update(bytes);
+                    self.upload.copy(offset, length, &mut sink)?;
+                }
+            }
+            self.size = size;
+        }
+        Ok(())
+    }
+
+    /// Work that makes what came so far durable, for another thread.
+    pub fn flusher(&self) -> Box<dyn FnOnce() + Send> {
+        self.upload.flusher()
+    }
+
+    /// Ends it: the content must be what was announced.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn close(self, size: u64, digest: Digest) -> Result<U, StoreError> {
+        if self.hasher.finish() == (size, digest) {
+            Ok(self.upload)
+        } else {
+            Err(StoreError::changed(
+                "the upload does not have the announced digest",
+            ))
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Emptying private directories: the stage at the start, the trash in the background.
+
+use super::commit::{Spot, shift};
+use super::{READ_DIR, look, random_hex};
+use crate::host::root::Loosened;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, unlinkat};
+use rustix::io::{Errno, Result};
+
+/// Removes everything in a private directory. A tree of any depth costs two descriptors: a directory that is not
+/// empty is first moved up.
+pub(super) fn empty(top: BorrowedFd<'_>) -> Result<()> {
+    let prefix = random_hex::<4>()?;
+    let mut number = 0u64;
+    loop {
+        let mut more = false;
+        for entry in Dir::read_from(top)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if look::is_dots(name) {
+                continue;
+            }
+            match unlinkat(top, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                Err(errno) => return Err(errno),
+            }
+            more = true;
+            hollow(top, name.to_bytes(), &mut || {
+                number += 1;
+                format!("{prefix}d{number:x}")
+            })?;
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes a directory after its files were removed and its directories moved to `top`.
+fn hollow(top: BorrowedFd<'_>, name: &[u8], fresh: &mut dyn FnMut() -> String) -> Result<()> {
+    match unlinkat(top, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let bare = openat(top, name, flags, Mode::empty())?;
+    let _loose = Loosened::new(bare.as_fd());
+    let dir = openat(top, name, READ_DIR, Mode::empty())?;
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let inner = entry.file_name();
+        if look::is_dots(inner) {
+            continue;
+        }
+        match unlinkat(&dir, inner, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+        match unlinkat(&dir, inner, AtFlags::REMOVEDIR) {
+            Ok(()) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let up = fresh();
+                let from = Spot {
+                    dir: dir.as_fd(),
+                    name: inner.to_bytes(),
+                };
+                let to = Spot {
+                    dir: top,
+                    name: up.as_bytes(),
+                };
+                shift(from, to, RenameFlags::empty())?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    unlinkat(top, name, AtFlags::REMOVEDIR)
+}
