@@ -159,7 +159,3 @@ pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Va
     };
     answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
-
-pub(super) fn not_connected(what: &str) -> Report {
-    Report::new(Kind::Unexpected, format!("the {what} is not connected yet"))
-}

@@ -1,10 +1,12 @@
 //! `syncd server`.
 
-use super::report::Report;
+use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load};
 use super::{log, render, runtime};
 use crate::config::{Address, Durability, Log, ServerConfig};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
+use crate::daemon::serving::{Server, ServerError};
+use crate::host::dirs::Dirs;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,8 +68,7 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
     Ok((options, log))
 }
 
-/// THE SEAM to `daemon`: serves until `stop` is cancelled, and calls `ready` once with the real address as soon as clients
-/// are accepted.
+/// Serves until `stop` is cancelled, and calls `ready` once with the real address as soon as clients are accepted.
 ///
 /// # Errors
 /// Whatever stops the server.
@@ -76,8 +77,27 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr) -> Result<(), Report>,
     stop: CancellationToken,
 ) -> Result<(), Report> {
-    drop((options, ready, stop));
-    Err(super::ask::not_connected("server"))
+    let dirs = Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))?;
+    let server = Server::prepare(options, &dirs)
+        .await
+        .map_err(|error| explain(&error))?;
+    ready(server.address())?;
+    server.run(stop).await;
+    Ok(())
+}
+
+fn explain(error: &ServerError) -> Report {
+    let kind = match error {
+        ServerError::Listen { .. } => Kind::Usage,
+        _ => Kind::Storage,
+    };
+    let report = Report::from_error(kind, error);
+    match error {
+        ServerError::Listen { .. } => {
+            report.hint("another server may listen there; choose another address with `--listen`")
+        }
+        _ => report,
+    }
 }
 
 #[cfg(test)]

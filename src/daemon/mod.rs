@@ -8,6 +8,7 @@ pub mod join;
 pub mod options;
 pub mod pump;
 pub mod server;
+pub mod serving;
 pub mod session;
 pub mod share;
 pub mod status;

@@ -1,0 +1,211 @@
+//! The server: its shares, its trust, its listener and its control socket, put together.
+
+use crate::daemon::options::{Durability, ServerOptions};
+use crate::daemon::server::{self, Limits, ServerStream};
+use crate::daemon::session;
+use crate::daemon::share::{Shares, SharesError};
+use crate::daemon::status::{ConnectedClient, ServerStatus, Status};
+use crate::daemon::trust::{Trust, TrustError};
+use crate::daemon::{control, pump::PumpError};
+use crate::host::control::{ControlSocket, ControlSocketError};
+use crate::host::devices::DeviceInfo;
+use crate::host::dirs::{Claim, DirKind, Dirs, DirsError};
+use crate::host::{clock, net};
+use crate::model::escape;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What stops a server before it serves.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// Which.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// State cannot be kept.
+    #[error("cannot keep state")]
+    State(#[from] DirsError),
+    /// The directory.
+    #[error("cannot serve the directory")]
+    Shares(#[from] SharesError),
+    /// Keys and certificates.
+    #[error("cannot prepare the server's certificate")]
+    Trust(#[from] TrustError),
+    /// The control socket.
+    #[error("cannot open the control socket")]
+    Control(#[from] ControlSocketError),
+}
+
+/// The clients that are connected, by the number of their connection.
+type Clients = Arc<Mutex<BTreeMap<u64, (DeviceInfo, Instant)>>>;
+
+/// A server that listens, and serves once it is run.
+#[derive(Debug)]
+pub struct Server {
+    directory: PathBuf,
+    listener: TcpListener,
+    address: SocketAddr,
+    shares: Arc<Shares>,
+    trust: Trust,
+    socket: ControlSocket,
+    limits: Limits,
+    _claim: Claim,
+}
+
+impl Server {
+    /// Locks the directory, makes or reads the certificates, and listens.
+    ///
+    /// # Errors
+    /// When any of that fails.
+    pub async fn prepare(options: ServerOptions, dirs: &Dirs) -> Result<Self, ServerError> {
+        let state = dirs.state_of(DirKind::Server, &options.directory)?;
+        let claim = state.claim()?;
+        let durability = match options.durability {
+            Durability::Full => crate::host::disk::Durability::Full,
+            Durability::None => crate::host::disk::Durability::None,
+        };
+        let placed = options
+            .shares
+            .into_iter()
+            .map(|share| (share.name, share.path))
+            .collect();
+        let shares = Shares::open(&options.directory, placed, durability)?;
+        let listen = |source| ServerError::Listen {
+            address: options.listen.clone(),
+            source,
+        };
+        let (listener, address) = net::listen(&options.listen).await.map_err(listen)?;
+        let trust = Trust::open(dirs, &state, vec![address.to_string()])?;
+        let socket = ControlSocket::bind(dirs, &state)?;
+        let limits = Limits {
+            max_clients: options.max_clients,
+            max_unauthenticated: options.max_unauthenticated,
+            ..Limits::default()
+        };
+        let directory = options.directory;
+        Ok(Self {
+            directory,
+            listener,
+            address,
+            shares,
+            trust,
+            socket,
+            limits,
+            _claim: claim,
+        })
+    }
+
+    /// The address that clients reach, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is cancelled and the sessions have ended.
+    pub async fn run(self, stop: CancellationToken) {
+        let clients = Clients::default();
+        let answers = Arc::new(Answers {
+            directory: escape(self.directory.as_os_str().as_encoded_bytes()),
+            address: self.address.to_string(),
+            server_id: self.trust.server_id().to_owned(),
+            shares: Arc::clone(&self.shares),
+            clients: Arc::clone(&clients),
+        });
+        let answering = control::serve(self.socket, stop.clone(), move |question| {
+            let answers = Arc::clone(&answers);
+            async move { answers.answer(&question) }
+        });
+        let control = tokio::spawn(answering);
+        let (shares, token) = (self.shares, stop.clone());
+        let numbers = std::sync::atomic::AtomicU64::new(0);
+        server::run(
+            self.listener,
+            self.trust,
+            self.limits,
+            stop,
+            move |stream, device| {
+                let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                one(
+                    number,
+                    stream,
+                    device,
+                    Arc::clone(&shares),
+                    Arc::clone(&clients),
+                    token.clone(),
+                )
+            },
+        )
+        .await;
+        drop(control.await);
+    }
+}
+
+async fn one(
+    number: u64,
+    stream: ServerStream,
+    device: DeviceInfo,
+    shares: Arc<Shares>,
+    clients: Clients,
+    stop: CancellationToken,
+) {
+    let name = escape(device.name.as_bytes());
+    lock(&clients).insert(number, (device.clone(), clock::monotonic()));
+    match session::serve(stream, device, shares, stop).await {
+        Ok(()) => tracing::debug!(device = name, "the client left"),
+        Err(session::SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
+            tracing::info!(device = name, %error, "the session ended");
+        }
+        Err(error) => tracing::warn!(device = name, %error, "the session ended"),
+    }
+    lock(&clients).remove(&number);
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the control socket answers from.
+struct Answers {
+    directory: String,
+    address: String,
+    server_id: String,
+    shares: Arc<Shares>,
+    clients: Clients,
+}
+
+impl Answers {
+    fn answer(&self, question: &Value) -> Value {
+        match question.get("op").and_then(Value::as_str) {
+            Some("status") => serde_json::to_value(Status::Server(self.status()))
+                .unwrap_or_else(|error| json!({ "error": error.to_string() })),
+            _ => json!({ "error": "a server answers `status`" }),
+        }
+    }
+
+    fn status(&self) -> ServerStatus {
+        let clients = lock(&self.clients);
+        let clients = clients.values().map(|(device, since)| ConnectedClient {
+            device: device.id.clone(),
+            name: escape(device.name.as_bytes()),
+            share: None,
+            since_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        ServerStatus {
+            directory: self.directory.clone(),
+            listen: vec![self.address.clone()],
+            server_id: self.server_id.clone(),
+            shares: self.shares.status(),
+            clients: clients.collect(),
+        }
+    }
+}
