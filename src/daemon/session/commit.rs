@@ -10,7 +10,7 @@ use crate::host::disk::{DiskStore, Staged};
 use crate::host::thread;
 use crate::model::RelPath;
 use crate::model::limits::MAX_GROUP;
-use crate::wire::{Code, Failed, Response};
+use crate::wire::Failed;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::{mpsc, oneshot};
@@ -32,9 +32,6 @@ pub(super) enum Job {
         id: u64,
         path: RelPath,
         after: Option<Vec<u8>>,
-    },
-    Recipe {
-        id: u64,
     },
     Settled,
 }
@@ -219,20 +216,6 @@ impl Committing {
             Job::List { id, path, after } => {
                 let listing = self.held.list(id, &path, after.as_deref())?;
                 Ok(vec![Outgoing::new(&listing.response, listing.body)])
-            }
-            Job::Recipe { id } => {
-                let failed = Failed {
-                    index: 0,
-                    code: Code::Fault(crate::model::Fault::Changed),
-                    message: "this server makes no recipes".to_owned(),
-                };
-                let none = Response::Recipe {
-                    id,
-                    size: 0,
-                    last: true,
-                    failed: Some(failed),
-                };
-                Ok(vec![Outgoing::new(&none, Vec::new())])
             }
             Job::Settled => {
                 self.held.settle()?;

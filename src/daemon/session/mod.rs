@@ -6,11 +6,13 @@
 mod commit;
 mod open;
 mod progress;
+mod recipe;
 mod upload;
 
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::daemon::session::commit::{Job, start_committing};
 use crate::daemon::session::progress::Flow;
+use crate::daemon::session::recipe::{RecipeJob, start_recipes};
 use crate::daemon::session::upload::{UploadJob, start_uploading};
 use crate::daemon::share::{Held, Refusal, Shares};
 use crate::engine::server::{DecodeError, SetId, decode};
@@ -128,6 +130,7 @@ struct Session {
     setid: SetId,
     jobs: mpsc::Sender<Job>,
     uploads: mpsc::Sender<UploadJob>,
+    recipes: mpsc::Sender<RecipeJob>,
     flow: Arc<Flow>,
     /// Cancelled when nothing more is to be begun.
     halt: CancellationToken,
@@ -142,17 +145,20 @@ impl Session {
     fn start(held: Held, outbox: &Outbox, setid: SetId) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (uploads, uploads_out) = mpsc::channel(REQUESTS);
+        let (recipes, recipes_out) = mpsc::channel(REQUESTS);
         let flow = Arc::new(Flow::default());
         let halt = CancellationToken::new();
         let dead = CancellationToken::new();
         let mut ends = start_committing(&held, jobs_out, outbox, &flow, &halt, &dead)?;
         let more = start_uploading(&held, uploads_out, outbox, &flow, &halt, &dead)?;
         ends.extend(more);
+        ends.push(start_recipes(&held, recipes_out, outbox, &flow, &halt)?);
         Ok(Self {
             held,
             setid,
             jobs,
             uploads,
+            recipes,
             flow,
             halt,
             dead,
@@ -190,11 +196,12 @@ impl Session {
         let Self {
             jobs,
             uploads,
+            recipes,
             flow,
             ends,
             ..
         } = self;
-        drop((jobs, uploads));
+        drop((jobs, uploads, recipes));
         let mut first = result;
         for end in ends {
             match end.await {
@@ -231,7 +238,22 @@ impl Session {
                 let after = after.map(|name| name.bytes().unwrap_or_default());
                 self.job(Job::List { id, path, after }).await?;
             }
-            Request::Recipe { id, .. } => self.job(Job::Recipe { id }).await?,
+            Request::Recipe {
+                id,
+                path,
+                block,
+                seed,
+            } => {
+                let job = RecipeJob {
+                    id,
+                    path: wire_path(&path)?,
+                    block,
+                    seed,
+                    after: self.sent,
+                };
+                let sent = self.recipes.send(job).await;
+                sent.map_err(|_| SessionError::dead_thread())?;
+            }
             Request::Settled {} => self.job(Job::Settled).await?,
             Request::UploadOpen { upload, base } => {
                 let base = base.as_ref().map(wire_path).transpose()?;

@@ -3,7 +3,7 @@
 use super::{SessionError, serve};
 use crate::daemon::pump::FrameReader;
 use crate::daemon::share::Shares;
-use crate::delta::{Instruction, digest};
+use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
 use crate::host::devices::{DeviceInfo, Rights};
 use crate::host::disk::Durability;
 use crate::wire::{Code, Content, ListKind, Op, Request, Response, WireBytes, WireTime, encode};
@@ -567,5 +567,53 @@ async fn planted_links_lead_nowhere() {
     assert_eq!(peer.apply(ops, &body).await, vec![]);
     assert_eq!(fs::read(server.path().join("d/f")).unwrap(), b"y");
     assert_eq!(visible(outside.path()), ["victim"]);
+    peer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_recipe_is_that_of_the_file_after_the_changes_before() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let content: Vec<u8> = (0..50_000u32).map(|n| (n % 253) as u8).collect();
+    let mut body = Vec::new();
+    let ops = vec![put("f", &content, &mut body)];
+    peer.send(&mutate(1, ops), &body).await;
+    for (path, block) in [("f", 4096), ("f", 4097), ("missing", 4096)] {
+        let recipe = Request::Recipe {
+            id: 5,
+            path: text(path),
+            block,
+            seed: 11,
+        };
+        peer.send(&recipe, &[]).await;
+    }
+    assert!(matches!(peer.receive().await.0, Response::Applied { .. }));
+    let (recipe, blocks) = peer.receive().await;
+    let wanted = Response::Recipe {
+        id: 5,
+        size: 50_000,
+        last: true,
+        failed: None,
+    };
+    assert_eq!(recipe, wanted);
+    let mut builder = RecipeBuilder::new(4096, 11);
+    builder.update(&content);
+    let mut packed = Vec::new();
+    pack_blocks(builder.finish().blocks(), &mut packed);
+    assert_eq!(blocks, packed);
+    for _ in 0..2 {
+        let (recipe, _) = peer.receive().await;
+        assert!(
+            matches!(
+                &recipe,
+                Response::Recipe {
+                    failed: Some(_),
+                    last: true,
+                    ..
+                }
+            ),
+            "{recipe:?}"
+        );
+    }
     peer.close().await.unwrap();
 }

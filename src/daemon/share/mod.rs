@@ -10,9 +10,9 @@ use crate::daemon::share::meta::{Meta, Use, WriterMeta};
 use crate::daemon::status::{PathProblem, ShareStatus, Writer};
 use crate::engine::server::{Group, Listing, Server};
 use crate::host::devices::DeviceInfo;
-use crate::host::disk::{DiskStore, Durability, Private, Staged, random_hex};
+use crate::host::disk::{DiskStore, Durability, Private, Staged};
 use crate::host::root::Root;
-use crate::host::{clock, thread};
+use crate::host::{clock, random, thread};
 use crate::index::Tree;
 use crate::model::{Name, RelPath, escape};
 use crate::wire::{Code, Response};
@@ -124,7 +124,7 @@ impl Share {
         durability: Durability,
     ) -> Result<Arc<Self>, SharesError> {
         let store = Arc::new(DiskStore::open(root, &private, durability)?);
-        let generation = random_hex::<16>().map_err(|errno| SharesError::Random(errno.into()))?;
+        let generation = random::hex::<16>()?;
         let core = Server::new(Arc::clone(&store), Tree::new(), generation, 0);
         let (sweeper, wake) = sync_channel(1);
         let sweep = store.sweeper();
@@ -376,6 +376,3 @@ impl Held {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

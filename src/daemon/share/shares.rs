@@ -2,7 +2,8 @@
 
 use super::{Claim, Held, Meta, MetaError, Refusal, Share, Use, lock};
 use crate::daemon::status::ShareStatus;
-use crate::host::disk::{Durability, OpenError, Private, random_hex};
+use crate::host::disk::{Durability, OpenError, Private};
+use crate::host::random::{self, RandomError};
 use crate::host::root::Root;
 use crate::model::limits::MAX_SHARE_NAME;
 use crate::model::{Name, escape};
@@ -34,8 +35,8 @@ pub enum SharesError {
     #[error("cannot tell how the directory was used")]
     Meta(#[from] MetaError),
     /// No random bytes.
-    #[error("the system has no random bytes")]
-    Random(#[source] io::Error),
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// No thread.
     #[error("the system has no thread to give")]
     Thread(#[source] io::Error),
@@ -219,10 +220,7 @@ fn open_root(path: &Path) -> Result<Root, SharesError> {
 fn load_meta(private: &Private) -> Result<Meta, SharesError> {
     match Meta::load(private)? {
         Some(meta) => Ok(meta),
-        None => {
-            let id = random_hex::<16>().map_err(|errno| SharesError::Random(errno.into()))?;
-            Ok(Meta::new(id))
-        }
+        None => Ok(Meta::new(random::hex::<16>()?)),
     }
 }
 

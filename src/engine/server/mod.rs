@@ -243,6 +243,3 @@ fn failure(index: u32, error: &StoreError) -> Failed {
         message: error.message.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,6 +11,7 @@ mod upload;
 
 use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError};
 use crate::engine::source::Found;
+use crate::host::random::{self, RandomError};
 use crate::host::root::Root;
 use crate::index::Stat;
 use crate::model::{Mtime, RelPath};
@@ -20,7 +21,6 @@ use rustix::fs::{
     openat, unlinkat,
 };
 use rustix::io::{Errno, Result};
-use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -83,6 +83,9 @@ pub enum OpenError {
     /// `.syncd` is not a directory.
     #[error("`.syncd` in it is not a directory")]
     Private,
+    /// No random name for the stage.
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// Anything else that the system said.
     #[error("cannot {0}: {1}")]
     System(&'static str, Errno),
@@ -165,16 +168,6 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     }
 }
 
-/// Some random bytes as lower-case hexadecimal digits, two for each byte.
-///
-/// # Errors
-/// When the system has none to give.
-pub fn random_hex<const N: usize>() -> Result<String> {
-    let mut bytes = [0u8; N];
-    getrandom(&mut bytes, GetRandomFlags::empty())?;
-    Ok(data_encoding::HEXLOWER.encode(&bytes))
-}
-
 impl DiskStore {
     /// Opens a share: its stage is emptied, what was left to be removed by an earlier run stays for the sweeper.
     ///
@@ -193,7 +186,7 @@ impl DiskStore {
         trash::empty(stage.as_fd()).map_err(system("empty the stage"))?;
         let area = Area {
             fd: stage,
-            prefix: random_hex::<4>().map_err(system("get random bytes"))?,
+            prefix: random::hex::<4>()?,
             next: AtomicU64::new(0),
             durability,
             open: AtomicU64::new(0),

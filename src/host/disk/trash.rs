@@ -1,7 +1,8 @@
 //! Emptying private directories: the stage at the start, the trash in the background.
 
 use super::commit::{Spot, shift};
-use super::{READ_DIR, look, random_hex};
+use super::{READ_DIR, look};
+use crate::host::random;
 use crate::host::root::Loosened;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, unlinkat};
@@ -10,7 +11,7 @@ use rustix::io::{Errno, Result};
 /// Removes everything in a private directory. A tree of any depth costs two descriptors: a directory that is not
 /// empty is first moved up.
 pub(super) fn empty(top: BorrowedFd<'_>) -> Result<()> {
-    let prefix = random_hex::<4>()?;
+    let prefix = random::hex::<4>().map_err(|_| Errno::IO)?;
     let mut number = 0u64;
     loop {
         let mut more = false;
