@@ -233,6 +233,20 @@ impl Drop for Loosened {
     }
 }
 
+/// Does something in a directory; where this user may not, but owns it, with its mode loosened for the moment.
+///
+/// # Errors
+/// What the system says.
+pub fn allowed<T>(dir: BorrowedFd<'_>, act: impl Fn() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(Errno::ACCESS) => {
+            let _loose = Loosened::new(dir)?;
+            act()
+        }
+        other => other,
+    }
+}
+
 /// Changes the mode of what a descriptor stands for, also one opened with `O_PATH`, which `fchmod` refuses. The link
 /// below `/proc/self/fd` leads to exactly that inode, whatever its name stands for by now.
 ///

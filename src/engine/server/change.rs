@@ -98,7 +98,7 @@ impl Change {
     }
 }
 
-/// Whether a device may set the set-user-id and set-group-id bits of files.
+/// Whether a device may set the set-user-id and set-group-id bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SetId {
     /// They are kept.
@@ -181,7 +181,7 @@ fn change(op: &Op, content: Option<(Digest, Bytes)>, setid: SetId) -> Result<Cha
             let (digest, bytes) = content.unwrap_or_default();
             Change::Put {
                 path: path(at)?,
-                mode: file_mode(*bits, setid)?,
+                mode: allowed_mode(*bits, setid)?,
                 mtime: mtime.mtime(),
                 size: *size,
                 digest,
@@ -198,7 +198,7 @@ fn change(op: &Op, content: Option<(Digest, Bytes)>, setid: SetId) -> Result<Cha
             mtime,
         } => Change::Mkdir {
             path: path(at)?,
-            mode: mode(*bits)?,
+            mode: allowed_mode(*bits, setid)?,
             mtime: mtime.mtime(),
         },
         Op::Symlink {
@@ -216,7 +216,7 @@ fn change(op: &Op, content: Option<(Digest, Bytes)>, setid: SetId) -> Result<Cha
             mtime,
         } => Change::Attributes {
             path: path(at)?,
-            mode: file_mode(*bits, setid)?,
+            mode: allowed_mode(*bits, setid)?,
             mtime: mtime.mtime(),
         },
         Op::Delete { path: at } => Change::Delete { path: path(at)? },
@@ -248,7 +248,7 @@ fn mode(bits: u32) -> Result<u32, String> {
     }
 }
 
-fn file_mode(bits: u32, setid: SetId) -> Result<u32, String> {
+fn allowed_mode(bits: u32, setid: SetId) -> Result<u32, String> {
     let mode = mode(bits)?;
     Ok(match setid {
         SetId::Keep => mode,

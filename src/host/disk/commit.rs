@@ -4,7 +4,7 @@
 use super::{DiskStore, Durability, FEW, READ_DIR, Staged, look, subdirectory, times};
 use crate::engine::ports::{Attributes, Removal, StoreError};
 use crate::engine::source::FoundKind;
-use crate::host::root::{Loosened, change_mode, failed};
+use crate::host::root::{Loosened, allowed, change_mode, failed};
 use crate::index::Stat;
 use crate::model::{Fault, Mtime, Name, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,7 +27,7 @@ pub(super) struct Spot<'a> {
 
 impl Spot<'_> {
     fn stat(self) -> Result<Stat> {
-        look::found_at(self.dir, self.name).map(|found| found.stat)
+        allowed(self.dir, || look::found_at(self.dir, self.name)).map(|found| found.stat)
     }
 
     /// Loosens a directory that is to be moved: its `..` entry changes, which needs the right to write it.
@@ -46,17 +46,6 @@ pub(super) fn shift(from: Spot<'_>, to: Spot<'_>, flags: RenameFlags) -> Result<
             let _dirs = (Loosened::new(from.dir), Loosened::new(to.dir));
             let _moved = (from.loosen_directory(), to.loosen_directory());
             go()
-        }
-        other => other,
-    }
-}
-
-/// Does something in a directory; where this user may not, but owns it, with its mode loosened for the moment.
-fn allowed<T>(dir: BorrowedFd<'_>, act: impl Fn() -> Result<T>) -> Result<T> {
-    match act() {
-        Err(Errno::ACCESS) => {
-            let _loose = Loosened::new(dir)?;
-            act()
         }
         other => other,
     }
@@ -261,9 +250,11 @@ impl DiskStore {
                 dir: dir.as_fd(),
                 name: name.as_bytes(),
             };
-            set_mode(spot, attributes.mode)?;
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            utimensat(spot.dir, spot.name, &times(attributes.mtime), flags)?;
+            allowed(spot.dir, || {
+                set_mode(spot, attributes.mode)?;
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                utimensat(spot.dir, spot.name, &times(attributes.mtime), flags)
+            })?;
             spot.stat()
         };
         go().map_err(|errno| failed("set mode and time", errno))

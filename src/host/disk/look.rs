@@ -2,7 +2,7 @@
 
 use crate::engine::ports::{Scanned, StoreError};
 use crate::engine::source::{Found, FoundKind};
-use crate::host::root::{Root, failed};
+use crate::host::root::{Root, allowed, failed};
 use crate::index::Stat;
 use crate::model::limits::LEAF;
 use crate::model::{Fault, Mtime, Name, PERMISSION_BITS, RelPath};
@@ -17,7 +17,7 @@ const PIECE: usize = 4 * LEAF;
 pub(super) fn lstat(root: &Root, path: &RelPath) -> std::result::Result<Option<Found>, StoreError> {
     let look = || {
         let (dir, name) = root.parent(path)?;
-        found_at(dir.as_fd(), name.as_bytes())
+        allowed(dir.as_fd(), || found_at(dir.as_fd(), name.as_bytes()))
     };
     match look() {
         Ok(found) => Ok(Some(found)),
@@ -43,7 +43,7 @@ fn scan_all(root: &Root, path: &RelPath) -> Result<Vec<Scanned>> {
         let Ok(valid) = Name::new(bytes) else {
             continue;
         };
-        match found_at(dir.as_fd(), name) {
+        match allowed(dir.as_fd(), || found_at(dir.as_fd(), name)) {
             Ok(what) => found.push((valid, Ok(what))),
             Err(Errno::NOENT) => {}
             Err(errno) => found.push((valid, Err(failed("look at it", errno)))),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 struct Share {
@@ -289,6 +289,60 @@ fn an_upload_copies_from_its_base_within_bounds() {
     assert!(share.private_is_clean());
 }
 
+/// Also run by hand as a user without privileges: `root` may do everything anyway.
+#[test]
+fn directories_without_rights_are_opened_for_the_moment() {
+    let share = Share::new();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(share.at(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let is = |name: &str| fs::metadata(share.at(name)).unwrap().mode() & 0o7777;
+    fs::create_dir_all(share.at("shut/inner/deep")).unwrap();
+    mode("shut/inner/deep", 0o555);
+    mode("shut/inner", 0o000);
+    mode("shut", 0o500);
+    share.put(b"shut/inner/deep/f", b"1").unwrap();
+    let store = &share.store;
+    let found = store.lstat(&path("shut/inner/deep/f")).unwrap().unwrap();
+    assert_eq!(found.kind, FoundKind::File { size: 1 });
+    let staged = store
+        .stage_dir(Attributes {
+            mode: 0o555,
+            ..USUAL
+        })
+        .unwrap();
+    store
+        .place(staged, &path("shut/dir"), &Removal::Now)
+        .unwrap();
+    store
+        .rename(&path("shut/dir"), &path("dir"), &Removal::Now)
+        .unwrap();
+    assert_eq!((is("shut"), is("dir")), (0o500, 0o555));
+    let attributes = Attributes {
+        mode: 0o000,
+        ..USUAL
+    };
+    store
+        .set_attributes(&path("shut/inner/deep/f"), attributes)
+        .unwrap();
+    store
+        .set_attributes(&path("shut/inner/deep/f"), USUAL)
+        .unwrap();
+    store
+        .settle(&[(path("shut/inner/deep"), Some(USUAL.mtime))], &[])
+        .unwrap();
+    store
+        .remove(&path("shut/inner/deep/f"), &Removal::Now)
+        .unwrap();
+    assert_eq!(is("shut"), 0o500);
+    mode("shut", 0o700);
+    assert_eq!(is("shut/inner"), 0o000);
+    mode("shut/inner", 0o700);
+    assert_eq!(is("shut/inner/deep"), 0o555);
+    store.remove(&path("shut"), &Removal::Aside).unwrap();
+    assert!(share.private_is_clean());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -305,7 +359,8 @@ proptest! {
         let names: Vec<Vec<u8>> = whole.components().map(<[u8]>::to_vec).collect();
         for name in &names[..names.len() - 1] {
             at = at.join(&Name::new(name).unwrap()).unwrap();
-            let dir = share.store.stage_dir(USUAL).unwrap();
+            let attributes = Attributes { mode: 0o755, ..USUAL };
+            let dir = share.store.stage_dir(attributes).unwrap();
             share.store.place(dir, &at, &Removal::Aside).unwrap();
         }
         share.put(whole.as_bytes(), &content).unwrap();
