@@ -194,7 +194,7 @@ pub enum Request {
     },
     /// Starts the upload of a large file. Not answered.
     UploadOpen {
-        /// Chosen by the client, growing.
+        /// Chosen by the client; not the id of another upload that is open.
         upload: u64,
         /// The file that `copy` instructions refer to.
         base: Option<WirePath>,

@@ -66,7 +66,6 @@ pub(super) fn start_uploading(
         halt: halt.clone(),
         push,
         open: BTreeMap::new(),
-        newest: None,
         untold: 0,
         _dies: dead.clone().drop_guard(),
     };
@@ -98,7 +97,6 @@ struct Uploading {
     push: SyncSender<Push>,
     open: BTreeMap<u64, Open>,
     /// The greatest id so far.
-    newest: Option<u64>,
     /// Bytes that were written and not told.
     untold: u64,
     _dies: DropGuard,
@@ -135,7 +133,6 @@ impl Uploading {
                 digest,
             } => self.close(upload, size, digest),
             UploadJob::Abort { upload } => {
-                self.check_known(upload)?;
                 self.open.remove(&upload);
                 drop(self.flow.take_upload(upload));
                 Ok(())
@@ -149,12 +146,11 @@ impl Uploading {
         base: Option<&RelPath>,
         after: u64,
     ) -> Result<(), SessionError> {
-        if self.newest.is_some_and(|newest| upload <= newest) {
+        if self.open.contains_key(&upload) {
             return Err(SessionError::Protocol(format!(
-                "upload {upload} was opened before"
+                "upload {upload} is open already"
             )));
         }
-        self.newest = Some(upload);
         if self.open.len() >= MAX_UPLOADS {
             return Err(SessionError::Protocol(format!(
                 "more than {MAX_UPLOADS} uploads are open"
@@ -175,7 +171,6 @@ impl Uploading {
     }
 
     fn data(&mut self, upload: u64, body: &[u8]) -> Result<(), SessionError> {
-        self.check_known(upload)?;
         let mut ended = None;
         // One that failed or was given up is not there any more; its pieces count as written.
         if let Some(open) = self.open.get_mut(&upload) {
@@ -203,7 +198,6 @@ impl Uploading {
     }
 
     fn close(&mut self, upload: u64, size: u64, digest: Digest) -> Result<(), SessionError> {
-        self.check_known(upload)?;
         let Some(open) = self.open.remove(&upload) else {
             return Ok(());
         };
@@ -227,16 +221,6 @@ impl Uploading {
             Err(error) => self.staged(upload, Some(&error)),
         }
         Ok(())
-    }
-
-    fn check_known(&self, upload: u64) -> Result<(), SessionError> {
-        if self.newest.is_some_and(|newest| upload <= newest) {
-            Ok(())
-        } else {
-            Err(SessionError::Protocol(format!(
-                "upload {upload} was not opened"
-            )))
-        }
     }
 
     fn staged(&self, upload: u64, error: Option<&StoreError>) {
