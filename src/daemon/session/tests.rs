@@ -394,7 +394,13 @@ async fn uploads_that_fail_are_answered_once_and_leave_nothing() {
         }
     }
     assert_eq!(failed, [1, 2]);
-    peer.send(&Request::UploadData { upload: 9 }, &bomb).await;
+    for _ in 0..2 {
+        let open = Request::UploadOpen {
+            upload: 9,
+            base: None,
+        };
+        peer.send(&open, &[]).await;
+    }
     assert_eq!(peer.refused().await, Code::Protocol);
     assert!(peer.close().await.is_err());
     assert!(stage_is_empty(server.path()));
