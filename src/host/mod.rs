@@ -6,10 +6,12 @@
 pub mod certificate;
 pub mod clock;
 pub mod control;
+pub mod database;
 pub mod devices;
 pub mod dirs;
 pub mod disk;
 pub mod enrolment;
+pub mod index;
 pub mod invite;
 pub mod net;
 pub mod pem;
