@@ -18,6 +18,7 @@ pub mod pem;
 pub mod pki;
 pub mod private;
 pub mod random;
+pub mod recipes;
 pub mod root;
 pub mod source;
 pub mod thread;
