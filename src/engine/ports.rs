@@ -166,7 +166,19 @@ pub trait Store: Send + Sync + 'static {
     /// When nothing is there ([`Fault::Changed`]) or the system refuses.
     fn set_attributes(&self, path: &RelPath, attributes: Attributes) -> Result<Stat, StoreError>;
 
-    /// Ends a group: gives directories the times that belong to them (none for the root), and makes them, and the
+    /// Gives directories the times that belong to them (none for the root). Paths that are gone are passed over.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn restore(&self, dirs: &[(RelPath, Option<Mtime>)]) -> Result<(), StoreError>;
+
+    /// Makes everything durable that was done before, the stage and the tree: one wait for very many changes.
+    ///
+    /// # Errors
+    /// When something may not be durable.
+    fn sync_all(&self) -> Result<(), StoreError>;
+
+    /// Ends a small group: gives directories the times that belong to them (none for the root), and makes them, and the
     /// attributes of `files`, durable. Paths that are gone are passed over.
     ///
     /// # Errors

@@ -5,14 +5,15 @@ use super::SessionError;
 use super::progress::{EndFlow, Flow};
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::{Held, Refusal};
-use crate::engine::server::{Change, Group, Stager};
+use crate::engine::ports::{Store, StoreError};
+use crate::engine::server::{Applied, Change, Group, Stager};
 use crate::host::disk::{DiskStore, Staged};
 use crate::host::thread;
 use crate::model::RelPath;
 use crate::model::limits::MAX_GROUP;
-use crate::wire::Failed;
+use crate::wire::{Failed, Response};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -110,6 +111,7 @@ impl Staging {
             if self.halt.is_cancelled() || !self.held.is_current() {
                 break;
             }
+            self.flow.set_staging(true);
             self.stager.committed(self.flow.reached().groups);
             self.take(job)?;
             while self.stager.len() < MAX_GROUP
@@ -119,6 +121,7 @@ impl Staging {
                 self.take(job)?;
             }
             self.hand_over()?;
+            self.flow.set_staging(!self.jobs.is_empty());
         }
         Ok(())
     }
@@ -183,31 +186,94 @@ struct Committing {
     _dies: DropGuard,
 }
 
+/// A large group that is in view, and is answered once everything is durable.
+struct Waiting {
+    applied: Applied,
+    weight: u64,
+}
+
 impl Committing {
+    /// Small groups are made durable one by one. Large ones share a wait: what makes the contents of a group durable
+    /// makes the one before it durable in its directories.
     fn run(self) -> Result<(), SessionError> {
-        while let Ok(Handed { work, jobs, weight }) = self.handed.recv() {
-            let mut group = None;
-            let answers = match work {
-                Work::Group(work) => {
-                    group = Some(work.number);
-                    self.commit(work)?
+        let mut waiting: Option<Waiting> = None;
+        loop {
+            let next = match &waiting {
+                None => self.handed.recv().map_err(|_| TryRecvError::Disconnected),
+                Some(_) if self.flow.is_staging() => {
+                    self.handed.recv().map_err(|_| TryRecvError::Disconnected)
                 }
-                Work::Other(job) => self.answer(job)?,
+                Some(_) => self.handed.try_recv(),
             };
-            self.flow.reach(jobs, group);
-            self.flow.mutations.done(weight);
-            for answer in answers {
-                // The peer is gone: what it sent is still carried out.
-                drop(self.outbox.urgent.blocking_send(answer));
+            let Handed { work, jobs, weight } = match next {
+                Ok(handed) => handed,
+                Err(TryRecvError::Empty) => {
+                    self.conclude(&mut waiting)?;
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return self.conclude(&mut waiting),
+            };
+            match work {
+                Work::Group(group) if !group.synced => {
+                    let number = group.number;
+                    let synced = self.conclude_with(&mut waiting)?;
+                    let applied = self.held.begin(group, &synced)?;
+                    self.flow.reach(jobs, Some(number));
+                    waiting = Some(Waiting { applied, weight });
+                }
+                Work::Group(group) => {
+                    self.conclude(&mut waiting)?;
+                    let number = group.number;
+                    let answers = self.held.commit(group)?;
+                    self.flow.reach(jobs, Some(number));
+                    self.tell(&answers, weight);
+                }
+                Work::Other(job) => {
+                    self.conclude(&mut waiting)?;
+                    let answers = self.answer(job)?;
+                    self.flow.reach(jobs, None);
+                    self.flow.mutations.done(weight);
+                    for answer in answers {
+                        // The peer is gone: what it sent is still carried out.
+                        drop(self.outbox.urgent.blocking_send(answer));
+                    }
+                }
             }
+        }
+    }
+
+    /// Makes what waits durable and answers it.
+    fn conclude(&self, waiting: &mut Option<Waiting>) -> Result<(), SessionError> {
+        if waiting.is_some() {
+            // How it went is in the answers.
+            drop(self.conclude_with(waiting)?);
         }
         Ok(())
     }
 
-    fn commit(&self, group: Group<Staged>) -> Result<Vec<Outgoing>, Refusal> {
-        let answers = self.held.commit(group)?;
-        let outgoing = |answer| Outgoing::new(answer, Vec::new());
-        Ok(answers.iter().map(outgoing).collect())
+    /// Makes everything durable, answers what waited for that, and says how it went.
+    fn conclude_with(
+        &self,
+        waiting: &mut Option<Waiting>,
+    ) -> Result<Result<(), StoreError>, SessionError> {
+        let synced = self.held.share.store().sync_all();
+        if let Some(Waiting { applied, weight }) = waiting.take() {
+            let answers = self.held.end(applied, &synced)?;
+            self.tell(&answers, weight);
+        }
+        Ok(synced)
+    }
+
+    fn tell(&self, answers: &[Response], weight: u64) {
+        self.flow.mutations.done(weight);
+        for answer in answers {
+            // The peer is gone: what it sent is still carried out.
+            drop(
+                self.outbox
+                    .urgent
+                    .blocking_send(Outgoing::new(answer, Vec::new())),
+            );
+        }
     }
 
     fn answer(&self, job: Job) -> Result<Vec<Outgoing>, Refusal> {

@@ -8,7 +8,8 @@ pub use shares::{Shares, SharesError};
 
 use crate::daemon::share::meta::{Meta, Use, WriterMeta};
 use crate::daemon::status::{PathProblem, ShareStatus, Writer};
-use crate::engine::server::{Group, Listing, Server};
+use crate::engine::ports::StoreError;
+use crate::engine::server::{Applied, Group, Listing, Server};
 use crate::host::devices::DeviceInfo;
 use crate::host::disk::{DiskStore, Durability, Private, Staged};
 use crate::host::root::Root;
@@ -331,6 +332,35 @@ impl Held {
             first_contact: !settled,
         };
         Ok((welcome, core.root_sum().to_bytes().to_vec()))
+    }
+
+    /// Brings a large group into view; see [`Server::begin`].
+    ///
+    /// # Errors
+    /// When a newer session has come: nothing of the group came into view.
+    pub fn begin(
+        &self,
+        group: Group<Staged>,
+        synced: &Result<(), StoreError>,
+    ) -> Result<Applied, Refusal> {
+        Ok(self.core()?.begin(group, synced))
+    }
+
+    /// Ends what was begun; see [`Server::end`]. The answers.
+    ///
+    /// # Errors
+    /// When a newer session has come; what was begun stays in view.
+    pub fn end(
+        &self,
+        applied: Applied,
+        synced: &Result<(), StoreError>,
+    ) -> Result<Vec<Response>, Refusal> {
+        let mut core = self.core()?;
+        let answers = core.end(applied, synced);
+        self.share.note(&core, Some(Instant::now()));
+        drop(core);
+        self.share.wake_sweeper();
+        Ok(answers)
     }
 
     /// Commits a group. The answers.

@@ -18,7 +18,7 @@ pub use upload::{Growing, UploadError};
 
 use crate::engine::ports::{Removal, Store, StoreError};
 use crate::index::{NodeId, Tree};
-use crate::model::{Fault, Name, Problem, RelPath, Sum};
+use crate::model::{Fault, Mtime, Name, Problem, RelPath, Sum};
 use crate::wire::{Code, Failed, Response};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +55,15 @@ struct Part {
     id: Option<u64>,
     done: Vec<u32>,
     failed: Vec<Failed>,
+}
+
+/// A group that is in view and not known to be durable.
+#[derive(Debug)]
+pub struct Applied {
+    parts: Vec<Part>,
+    touched: Touched,
+    /// Whether its directories have their times back.
+    restored: Result<(), StoreError>,
 }
 
 impl<S: Store> Server<S> {
@@ -136,7 +145,48 @@ impl<S: Store> Server<S> {
     }
 
     /// Brings a group into view and makes it durable. One answer for each message that ends in it.
-    pub fn commit(&mut self, group: Group<S::Staged>) -> Vec<Response> {
+    pub fn commit(&mut self, mut group: Group<S::Staged>) -> Vec<Response> {
+        if !group.synced {
+            let synced = self.store.sync_all();
+            self.note_synced(&mut group, &synced);
+        }
+        let applied = self.apply_all(group);
+        let settled = self.settle(&applied.touched);
+        self.conclude(applied, &settled)
+    }
+
+    /// Brings a large group into view, but does not make that durable. `synced` is how making its contents durable went.
+    pub fn begin(
+        &mut self,
+        mut group: Group<S::Staged>,
+        synced: &Result<(), StoreError>,
+    ) -> Applied {
+        self.note_synced(&mut group, synced);
+        let mut applied = self.apply_all(group);
+        applied.restored = self.store.restore(&self.directories(&applied.touched));
+        applied
+    }
+
+    /// Ends what was begun, once everything that was done before was made durable (or was not). The answers.
+    pub fn end(&mut self, applied: Applied, synced: &Result<(), StoreError>) -> Vec<Response> {
+        let settled = applied.restored.clone().and_then(|()| synced.clone());
+        if let Err(error) = &settled {
+            self.note_pause(error);
+        }
+        self.conclude(applied, &settled)
+    }
+
+    fn note_synced(&mut self, group: &mut Group<S::Staged>, synced: &Result<(), StoreError>) {
+        if let Err(error) = synced
+            && !group.synced
+        {
+            self.note_pause(error);
+            let store = Arc::clone(&self.store);
+            group.spoil(error, |staged| store.discard(staged));
+        }
+    }
+
+    fn apply_all(&mut self, group: Group<S::Staged>) -> Applied {
         let mut touched = Touched::default();
         let mut parts = vec![Part {
             failed: std::mem::take(&mut self.carried),
@@ -161,13 +211,25 @@ impl<S: Store> Server<S> {
                 }
             }
         }
-        if let Err(error) = self.settle(&touched) {
-            for part in &mut parts {
+        Applied {
+            parts,
+            touched,
+            restored: Ok(()),
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        mut applied: Applied,
+        settled: &Result<(), StoreError>,
+    ) -> Vec<Response> {
+        if let Err(error) = settled {
+            for part in &mut applied.parts {
                 let lost = part.done.drain(..);
-                part.failed.extend(lost.map(|index| failure(index, &error)));
+                part.failed.extend(lost.map(|index| failure(index, error)));
             }
         }
-        self.answers(parts)
+        self.answers(applied.parts)
     }
 
     fn answers(&mut self, parts: Vec<Part>) -> Vec<Response> {
@@ -194,15 +256,7 @@ impl<S: Store> Server<S> {
         if touched.dirs.is_empty() && touched.files.is_empty() {
             return Ok(());
         }
-        let dirs: Vec<_> = touched
-            .dirs
-            .iter()
-            .filter_map(|id| {
-                let node = self.tree.get(*id)?;
-                let mtime = (*id != self.tree.root()).then_some(node.entry.mtime);
-                Some((self.tree.path(*id)?, mtime))
-            })
-            .collect();
+        let dirs = self.directories(touched);
         let files: Vec<_> = touched
             .files
             .iter()
@@ -213,6 +267,16 @@ impl<S: Store> Server<S> {
             self.note_pause(error);
         }
         settled
+    }
+
+    /// Touched directories with the times that belong to them.
+    fn directories(&self, touched: &Touched) -> Vec<(RelPath, Option<Mtime>)> {
+        let time = |id: &NodeId| {
+            let node = self.tree.get(*id)?;
+            let mtime = (*id != self.tree.root()).then_some(node.entry.mtime);
+            Some((self.tree.path(*id)?, mtime))
+        };
+        touched.dirs.iter().filter_map(time).collect()
     }
 
     fn note_pause(&mut self, error: &StoreError) {

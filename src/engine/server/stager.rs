@@ -42,7 +42,34 @@ pub struct Group<T> {
     pub items: Vec<Item<T>>,
     /// Bytes of content in it.
     pub bytes: u64,
+    /// Whether its contents are durable; those of a large group are made so together with what came before it.
+    pub synced: bool,
 }
+
+impl<T> Group<T> {
+    /// How many contents are staged in it.
+    fn staged(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Change(prepared) => prepared.staged.as_ref().ok()?.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Notes that its contents may not be durable: no `put` of it is carried out.
+    pub(super) fn spoil(&mut self, error: &StoreError, mut discard: impl FnMut(T)) {
+        for item in &mut self.items {
+            if let Item::Change(prepared) = item
+                && let Ok(Some(staged)) =
+                    std::mem::replace(&mut prepared.staged, Err(error.clone()))
+            {
+                discard(staged);
+            }
+        }
+    }
+}
+
+/// A group of more contents than this is large.
+const LARGE: usize = 16;
 
 impl<T> Default for Group<T> {
     fn default() -> Self {
@@ -50,6 +77,7 @@ impl<T> Default for Group<T> {
             number: 0,
             items: Vec::new(),
             bytes: 0,
+            synced: false,
         }
     }
 }
@@ -151,28 +179,17 @@ impl<S: Store> Stager<S> {
         self.group.items.push(Item::End { id });
     }
 
-    /// Ends the group: makes its contents durable and hands it over.
+    /// Ends the group and hands it over; the contents of a small one are durable then.
     pub fn finish(&mut self) -> Group<S::Staged> {
         let mut group = std::mem::take(&mut self.group);
         self.number += 1;
         group.number = self.number;
-        let staged: Vec<&S::Staged> = group
-            .items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Change(prepared) => prepared.staged.as_ref().ok()?.as_ref(),
-                _ => None,
-            })
-            .collect();
-        let synced = self.store.sync_staged(&staged);
-        if let Err(error) = synced {
-            for item in &mut group.items {
-                if let Item::Change(prepared) = item
-                    && let Ok(Some(staged)) =
-                        std::mem::replace(&mut prepared.staged, Err(error.clone()))
-                {
-                    self.store.discard(staged);
-                }
+        let staged: Vec<&S::Staged> = group.staged().collect();
+        if staged.len() <= LARGE {
+            let synced = self.store.sync_staged(&staged);
+            group.synced = true;
+            if let Err(error) = synced {
+                group.spoil(&error, |staged| self.store.discard(staged));
             }
         }
         let touched = std::mem::take(&mut self.touched);

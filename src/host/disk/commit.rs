@@ -260,26 +260,53 @@ impl DiskStore {
         go().map_err(|errno| failed("set mode and time", errno))
     }
 
+    /// Gives directories their times back.
+    pub(super) fn restore_times(
+        &self,
+        dirs: &[(RelPath, Option<Mtime>)],
+    ) -> std::result::Result<(), StoreError> {
+        let go = || {
+            for (path, mtime) in dirs {
+                if let Some(mtime) = mtime
+                    && let Some(dir) = present(self.open_dir(path))?
+                {
+                    rustix::fs::futimens(&dir, &times(*mtime))?;
+                }
+            }
+            Ok(())
+        };
+        go().map_err(|errno| failed("set the time of a directory", errno))
+    }
+
+    pub(super) fn sync_everything(&self) -> std::result::Result<(), StoreError> {
+        match self.area.durability {
+            Durability::None => Ok(()),
+            Durability::Full => {
+                syncfs(&self.area.fd).map_err(|errno| failed("make the change durable", errno))
+            }
+        }
+    }
+
     pub(super) fn settle_group(
         &self,
         dirs: &[(RelPath, Option<Mtime>)],
         files: &[RelPath],
     ) -> std::result::Result<(), StoreError> {
+        if dirs.len().saturating_add(files.len()) > FEW {
+            self.restore_times(dirs)?;
+            return self.sync_everything();
+        }
+        let durable = self.area.durability == Durability::Full;
         let go = || {
-            let durable = self.area.durability == Durability::Full;
-            let together = durable && dirs.len().saturating_add(files.len()) > FEW;
             for (path, mtime) in dirs {
                 if let Some(dir) = present(self.open_dir(path))? {
                     if let Some(mtime) = mtime {
                         rustix::fs::futimens(&dir, &times(*mtime))?;
                     }
-                    if durable && !together {
+                    if durable {
                         fsync(&dir)?;
                     }
                 }
-            }
-            if together {
-                return syncfs(&self.area.fd);
             }
             for path in files.iter().filter(|_| durable) {
                 let flags = OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -332,6 +332,14 @@ impl Store for DiskStore {
         self.change_attributes(path, attributes)
     }
 
+    fn restore(&self, dirs: &[(RelPath, Option<Mtime>)]) -> std::result::Result<(), StoreError> {
+        self.restore_times(dirs)
+    }
+
+    fn sync_all(&self) -> std::result::Result<(), StoreError> {
+        self.sync_everything()
+    }
+
     fn settle(
         &self,
         dirs: &[(RelPath, Option<Mtime>)],
