@@ -380,6 +380,17 @@ impl Tree {
         true
     }
 
+    /// Counts every row as changed: what was stored of them is lost.
+    pub fn touch_all(&mut self) {
+        self.touched = self.nodes.keys().copied().collect();
+    }
+
+    /// Whether rows changed since they were taken last.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// The rows that changed since the last call: `None` for a node that is gone.
     pub fn take_touched(&mut self) -> Vec<(NodeId, Option<Row>)> {
         std::mem::take(&mut self.touched)

@@ -6,6 +6,8 @@ use crate::daemon::pump::{Outbox, Outgoing};
 use crate::debounce::Hint;
 use crate::engine::client::{ClientEngine, Output, ReadOutcome, Settings, Snapshot, Welcome};
 use crate::host::clock;
+use crate::host::database::Origin;
+use crate::host::index::IndexStore;
 use crate::host::source::{DiskSource, SourceRoot};
 use crate::host::watch::{Mailbox, Seen, Watcher};
 use crate::index::Tree;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The way to the server while a session lasts.
@@ -76,11 +79,55 @@ pub(super) struct Setup {
     pub(super) once: bool,
 }
 
-/// An engine with its source.
+/// An engine with its source and the file of its view.
 struct Bench {
     mirror: String,
     engine: ClientEngine,
     source: DiskSource,
+    store: Option<Arc<IndexStore>>,
+    /// The save that is under way, and whether the file turned out to be lost.
+    saving: Option<JoinHandle<bool>>,
+}
+
+impl Bench {
+    /// Has changed rows of the view written, unless a save is under way. The file is a cache: what is lost costs a
+    /// comparison.
+    fn save(&mut self, runtime: &Handle) {
+        if self
+            .saving
+            .as_ref()
+            .is_some_and(|saving| !saving.is_finished())
+        {
+            return;
+        }
+        if let Some(done) = self.saving.take()
+            && runtime.block_on(done).unwrap_or(true)
+        {
+            self.engine.view_mut().touch_all();
+        }
+        if let Some(store) = &self.store
+            && self.engine.view_mut().is_touched()
+        {
+            let (store, rows) = (Arc::clone(store), self.engine.view_mut().take_touched());
+            self.saving = Some(runtime.spawn_blocking(move || match store.save(rows, &[]) {
+                Ok(origin) => origin != Origin::Kept,
+                Err(error) => {
+                    tracing::warn!(%error, "the view is not stored: the next start compares");
+                    false
+                }
+            }));
+        }
+    }
+
+    /// Writes what is left and waits for it.
+    fn finish(&mut self, runtime: &Handle) {
+        for _ in 0..2 {
+            if let Some(saving) = &mut self.saving {
+                runtime.block_on(saving).ok();
+            }
+            self.save(runtime);
+        }
+    }
 }
 
 struct Loop<'a> {
@@ -97,9 +144,12 @@ struct Loop<'a> {
     flushing: HashMap<u64, oneshot::Sender<()>>,
     next_token: u64,
     next_rescan: Duration,
+    next_save: Duration,
     out: Vec<Output>,
 }
 
+/// How often the changed part of the view is stored.
+const SAVE: Duration = Duration::from_secs(1);
 /// Inputs that are taken before the engine has its turn.
 const TAKE: usize = 256;
 
@@ -124,6 +174,7 @@ pub(super) fn run(
     );
     let mut looped = Loop {
         next_rescan: setup.rescan,
+        next_save: SAVE,
         setup,
         started: clock::monotonic(),
         runtime,
@@ -148,6 +199,9 @@ pub(super) fn run(
         }
     }
     let last = looped.snapshot();
+    if let Some(bench) = &mut looped.bench {
+        bench.finish(runtime);
+    }
     looped.uploader.end();
     Ok(last)
 }
@@ -185,6 +239,10 @@ impl Loop<'_> {
         if now >= self.next_rescan {
             self.next_rescan = now + self.setup.rescan;
             bench.engine.rescan();
+        }
+        if now >= self.next_save {
+            self.next_save = now + SAVE;
+            bench.save(self.runtime);
         }
         let more = bench.engine.step(now, &mut bench.source, &mut self.out);
         self.carry_out();
@@ -261,14 +319,29 @@ impl Loop<'_> {
         self.mailbox = Arc::new(Mailbox::default());
         let watcher = Watcher::new(&self.setup.private, Arc::clone(&self.mailbox))?;
         let source = DiskSource::new(self.setup.root.clone(), watcher);
-        let engine =
-            ClientEngine::new(self.setup.settings, self.setup.root.identity(), Tree::new());
+        let (store, view) = self.load(&mirror);
+        let identity = self.setup.root.identity();
         self.bench = Some(Bench {
             mirror,
-            engine,
+            engine: ClientEngine::new(self.setup.settings, identity, view),
             source,
+            store,
+            saving: None,
         });
         Ok(())
+    }
+
+    /// The view that an earlier run left, and its file. Without one, everything is compared.
+    fn load(&self, mirror: &str) -> (Option<Arc<IndexStore>>, Tree) {
+        let name = blake3::hash(mirror.as_bytes()).to_hex();
+        let name: String = name.chars().take(16).collect();
+        match IndexStore::open(&self.setup.private.join(format!("view-{name}"))) {
+            Ok((store, loaded)) => (Some(Arc::new(store)), Tree::from_rows(loaded.rows)),
+            Err(error) => {
+                tracing::warn!(%error, "the view cannot be stored: the next start compares");
+                (None, Tree::new())
+            }
+        }
     }
 
     fn carry_out(&mut self) {
@@ -320,6 +393,9 @@ impl Loop<'_> {
             bench.source.relax();
             if let Some(next) = bench.engine.next_due() {
                 due = due.min(next);
+            }
+            if bench.saving.is_some() || bench.engine.view_mut().is_touched() {
+                due = due.min(self.next_save.max(now));
             }
         }
         let (stop, queue, mailbox) = (self.stop, &mut self.queue, Arc::clone(&self.mailbox));

@@ -3,10 +3,11 @@
 
 use super::mirror::{Input, Link};
 use crate::daemon::pump::Outgoing;
-use crate::delta::{ContentHasher, DeltaEncoder, Instruction, Recipe, block_size};
+use crate::delta::{ContentHasher, DeltaEncoder, Instruction, block_size};
 use crate::engine::client::{ReadOutcome, UploadJob};
 use crate::engine::source::{Found, FoundKind, SourceError};
 use crate::host::random;
+use crate::host::recipes::RecipeStore;
 use crate::host::source::{SourceRoot, stat_fd};
 use crate::model::Digest;
 use crate::model::limits::MAX_PIECE;
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const READERS: usize = 2;
 /// Bytes that are read at once.
 const CHUNK: usize = 1024 * 1024;
+/// Bytes of recipes that are kept for one mirror: those of some 100 GB of content.
+const RECIPE_BYTES: u64 = 256 * 1024 * 1024;
 /// After so many chunks, whether the file still is what it was.
 const CHECK: usize = 64;
 
@@ -41,7 +44,7 @@ pub(super) struct Uploader {
 struct Reader {
     root: SourceRoot,
     block_size: Option<u32>,
-    recipes: Arc<Recipes>,
+    recipes: Arc<RecipeStore>,
     inputs: mpsc::Sender<Input>,
     runtime: Handle,
     stop: CancellationToken,
@@ -65,7 +68,7 @@ impl Uploader {
         // As deep as the engine's limit of uploads under way, and more: pushing never waits.
         let (jobs, queue) = sync_channel::<Job>(1024);
         let queue = Arc::new(Mutex::new(queue));
-        let recipes = Arc::new(Recipes::open(private));
+        let recipes = Arc::new(RecipeStore::open(&private.join("recipes"), RECIPE_BYTES));
         for _ in 0..READERS {
             let queue = Arc::clone(&queue);
             let reader = Reader {
@@ -174,7 +177,7 @@ impl Reader {
             .job
             .base
             .as_ref()
-            .and_then(|(path, digest)| Some((path, self.recipes.get(*digest)?)));
+            .and_then(|(path, digest)| Some((path, self.recipes.get(digest)?)));
         let open = Request::UploadOpen {
             upload: job.job.upload,
             base: old.as_ref().map(|(path, _)| WirePath::from(*path)),
@@ -213,7 +216,7 @@ impl Reader {
         });
         sent?;
         sender.flush()?;
-        self.recipes.put(encoded.digest, encoded.recipe);
+        self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
         Ok((found, encoded.digest))
     }
 
@@ -342,29 +345,5 @@ impl Sender<'_> {
             .bulk
             .blocking_send(Outgoing::new(request, body))
             .map_err(|_| Stop::Silent)
-    }
-}
-
-/// Recipes of the contents that the server holds.
-struct Recipes(Mutex<std::collections::HashMap<Digest, Arc<Recipe>>>);
-
-impl Recipes {
-    fn open(_private: &Path) -> Self {
-        Self(Mutex::default())
-    }
-
-    fn get(&self, digest: Digest) -> Option<Arc<Recipe>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&digest)
-            .cloned()
-    }
-
-    fn put(&self, digest: Digest, recipe: Recipe) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(digest, Arc::new(recipe));
     }
 }
