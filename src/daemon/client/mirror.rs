@@ -100,11 +100,7 @@ impl Bench {
         {
             return;
         }
-        if let Some(done) = self.saving.take()
-            && runtime.block_on(done).unwrap_or(true)
-        {
-            self.engine.view_mut().touch_all();
-        }
+        self.join(runtime);
         if let Some(store) = &self.store
             && self.engine.view_mut().is_touched()
         {
@@ -119,14 +115,20 @@ impl Bench {
         }
     }
 
+    /// Waits for a save, and learns whether everything has to be written again.
+    fn join(&mut self, runtime: &Handle) {
+        if let Some(done) = self.saving.take()
+            && runtime.block_on(done).unwrap_or(true)
+        {
+            self.engine.view_mut().touch_all();
+        }
+    }
+
     /// Writes what is left and waits for it.
     fn finish(&mut self, runtime: &Handle) {
-        for _ in 0..2 {
-            if let Some(saving) = &mut self.saving {
-                runtime.block_on(saving).ok();
-            }
-            self.save(runtime);
-        }
+        self.join(runtime);
+        self.save(runtime);
+        self.join(runtime);
     }
 }
 
