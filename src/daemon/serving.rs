@@ -1,8 +1,8 @@
 //! The server: its shares, its trust, its listener and its control socket, put together.
 
 use crate::daemon::options::{Durability, ServerOptions};
-use crate::daemon::server::{self, Limits, ServerStream};
-use crate::daemon::session;
+use crate::daemon::server::{self, Limits};
+use crate::daemon::session::{self, SessionError, Terms};
 use crate::daemon::share::{Shares, SharesError};
 use crate::daemon::status::{ConnectedClient, ServerStatus, Status};
 use crate::daemon::trust::{Trust, TrustError};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,14 @@ pub enum ServerError {
 }
 
 /// The clients that are connected, by the number of their connection.
-type Clients = Arc<Mutex<BTreeMap<u64, (DeviceInfo, Instant)>>>;
+type Clients = Arc<Mutex<BTreeMap<u64, Connected>>>;
+
+#[derive(Debug)]
+struct Connected {
+    device: DeviceInfo,
+    since: Instant,
+    share: Arc<OnceLock<Option<String>>>,
+}
 
 /// A server that listens, and serves once it is run.
 #[derive(Debug)]
@@ -59,6 +66,8 @@ pub struct Server {
     trust: Trust,
     socket: ControlSocket,
     limits: Limits,
+    window: u64,
+    max_frame: u32,
     _claim: Claim,
 }
 
@@ -101,6 +110,8 @@ impl Server {
             trust,
             socket,
             limits,
+            window: options.window,
+            max_frame: options.max_frame,
             _claim: claim,
         })
     }
@@ -126,6 +137,7 @@ impl Server {
             async move { answers.answer(&question) }
         });
         let control = tokio::spawn(answering);
+        let (window, max_frame) = (self.window, self.max_frame);
         let (shares, token) = (self.shares, stop.clone());
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
@@ -135,14 +147,20 @@ impl Server {
             stop,
             move |stream, device| {
                 let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                one(
-                    number,
-                    stream,
-                    device,
-                    Arc::clone(&shares),
-                    Arc::clone(&clients),
-                    token.clone(),
-                )
+                let terms = Terms {
+                    window,
+                    max_frame,
+                    opened: Arc::default(),
+                };
+                let connected = Connected {
+                    device: device.clone(),
+                    since: clock::monotonic(),
+                    share: Arc::clone(&terms.opened),
+                };
+                let entry = Entry::new(&clients, number, connected);
+                let session =
+                    session::serve(stream, device, Arc::clone(&shares), terms, token.clone());
+                one(entry, session)
             },
         )
         .await;
@@ -150,24 +168,40 @@ impl Server {
     }
 }
 
-async fn one(
-    number: u64,
-    stream: ServerStream,
-    device: DeviceInfo,
-    shares: Arc<Shares>,
+/// A connection in the list of clients, for as long as it lives.
+struct Entry {
     clients: Clients,
-    stop: CancellationToken,
-) {
-    let name = escape(device.name.as_bytes());
-    lock(&clients).insert(number, (device.clone(), clock::monotonic()));
-    match session::serve(stream, device, shares, stop).await {
+    number: u64,
+    name: String,
+}
+
+impl Entry {
+    fn new(clients: &Clients, number: u64, connected: Connected) -> Self {
+        let name = escape(connected.device.name.as_bytes());
+        lock(clients).insert(number, connected);
+        Self {
+            clients: Arc::clone(clients),
+            number,
+            name,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.clients).remove(&self.number);
+    }
+}
+
+async fn one(entry: Entry, session: impl Future<Output = Result<(), SessionError>>) {
+    let name = &entry.name;
+    match session.await {
         Ok(()) => tracing::debug!(device = name, "the client left"),
-        Err(session::SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
+        Err(SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
             tracing::info!(device = name, %error, "the session ended");
         }
         Err(error) => tracing::warn!(device = name, %error, "the session ended"),
     }
-    lock(&clients).remove(&number);
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -194,11 +228,11 @@ impl Answers {
 
     fn status(&self) -> ServerStatus {
         let clients = lock(&self.clients);
-        let clients = clients.values().map(|(device, since)| ConnectedClient {
-            device: device.id.clone(),
-            name: escape(device.name.as_bytes()),
-            share: None,
-            since_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        let clients = clients.values().map(|client| ConnectedClient {
+            device: client.device.id.clone(),
+            name: escape(client.device.name.as_bytes()),
+            share: client.share.get().cloned().flatten(),
+            since_ms: u64::try_from(client.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         ServerStatus {
             directory: self.directory.clone(),
