@@ -12,10 +12,11 @@ use crate::host::devices::DeviceInfo;
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError};
 use crate::host::{clock, net};
 use crate::model::escape;
+use crate::wire::Code;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::net::TcpListener;
@@ -33,11 +34,24 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// State cannot be kept.
-    #[error("cannot keep state")]
+    #[error(transparent)]
     State(#[from] DirsError),
+    /// The directory is not there and cannot be made.
+    #[error("cannot make the directory `{}`", .path.display())]
+    Make {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The directory.
-    #[error("cannot serve the directory")]
-    Shares(#[from] SharesError),
+    #[error("cannot serve the directory `{}`", .path.display())]
+    Shares {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SharesError,
+    },
     /// Keys and certificates.
     #[error("cannot prepare the server's certificate")]
     Trust(#[from] TrustError),
@@ -72,11 +86,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Locks the directory, makes or reads the certificates, and listens.
+    /// Makes the directory if only it is missing, locks it, makes or reads the certificates, and listens.
     ///
     /// # Errors
     /// When any of that fails.
     pub async fn prepare(options: ServerOptions, dirs: &Dirs) -> Result<Self, ServerError> {
+        make(&options.directory)?;
         let state = dirs.state_of(DirKind::Server, &options.directory)?;
         let claim = state.claim()?;
         let durability = match options.durability {
@@ -88,7 +103,11 @@ impl Server {
             .into_iter()
             .map(|share| (share.name, share.path))
             .collect();
-        let shares = Shares::open(&options.directory, placed, durability)?;
+        let refused = |source| ServerError::Shares {
+            path: options.directory.clone(),
+            source,
+        };
+        let shares = Shares::open(&options.directory, placed, durability).map_err(refused)?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),
             source,
@@ -168,6 +187,23 @@ impl Server {
     }
 }
 
+/// Makes a directory whose parent is there.
+fn make(directory: &Path) -> Result<(), ServerError> {
+    match std::fs::create_dir(directory) {
+        Ok(()) => {
+            let path = escape(directory.as_os_str().as_encoded_bytes());
+            tracing::info!("made the directory `{path}`");
+            Ok(())
+        }
+        // What it is, and whether it can be used, is seen when it is opened.
+        Err(_) if directory.symlink_metadata().is_ok() => Ok(()),
+        Err(source) => Err(ServerError::Make {
+            path: directory.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// A connection in the list of clients, for as long as it lives.
 struct Entry {
     clients: Clients,
@@ -199,6 +235,11 @@ async fn one(entry: Entry, session: impl Future<Output = Result<(), SessionError
         Ok(()) => tracing::debug!(device = name, "the client left"),
         Err(SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
             tracing::info!(device = name, %error, "the session ended");
+        }
+        Err(SessionError::Refused(refusal)) if refusal.code == Code::Stopping => {}
+        // It says so itself, too, and comes again.
+        Err(SessionError::Refused(refusal)) => {
+            tracing::info!(device = name, reason = %refusal, "a client was sent away");
         }
         Err(error) => tracing::warn!(device = name, %error, "the session ended"),
     }

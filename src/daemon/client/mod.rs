@@ -36,7 +36,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// State cannot be kept.
-    #[error("cannot keep state")]
+    #[error(transparent)]
     State(#[from] DirsError),
     /// Events cannot be had.
     #[error("cannot watch the directory")]
@@ -68,6 +68,9 @@ pub enum ClientError {
         /// Why, and what to do.
         message: String,
     },
+    /// A thread panicked.
+    #[error("a part of the client failed unexpectedly")]
+    Broken(#[source] tokio::task::JoinError),
 }
 
 impl ClientError {
@@ -332,9 +335,12 @@ impl Client {
                 take_over: self.options.holder == Holder::Replace,
                 directory: self.options.directory.clone(),
                 once: self.options.until == Until::Mirrored,
+                alone: self.options.servers.len() == 1,
                 line: shared,
             };
-            tasks.spawn(one(setup, dial, inputs, queue, stop.child_token()));
+            let number = tasks.len();
+            let mirror = one(setup, dial, inputs, queue, stop.child_token());
+            tasks.spawn(async move { (number, mirror.await) });
         }
         let handle = ClientHandle {
             source: self.options.directory.clone(),
@@ -342,12 +348,12 @@ impl Client {
         };
         started(handle.clone());
         let mut first_error = None;
-        let mut last = Vec::new();
+        let mut last = std::collections::BTreeMap::new();
         while let Some(done) = tasks.join_next().await {
             match done {
-                Ok(Ok(snapshot)) => last.push(snapshot),
-                Ok(Err(error)) => first_error = first_error.or(Some(error)),
-                Err(error) => tracing::error!(%error, "a mirror ended unexpectedly"),
+                Ok((number, Ok(snapshot))) => drop(last.insert(number, snapshot)),
+                Ok((_, Err(error))) => first_error = first_error.or(Some(error)),
+                Err(error) => first_error = first_error.or(Some(ClientError::Broken(error))),
             }
         }
         match first_error {
@@ -358,7 +364,7 @@ impl Client {
                     mirrors: Vec::new(),
                 };
                 let mut status = nobody.status().await;
-                for (mirror, snapshot) in mirrors.iter().zip(last) {
+                for (mirror, snapshot) in mirrors.iter().zip(last.into_values()) {
                     mirror.report(snapshot, &mut status);
                 }
                 Ok(status)
@@ -394,9 +400,8 @@ async fn one(
     let back = inputs.clone();
     let runtime = tokio::runtime::Handle::current();
     let mut engine = tokio::task::spawn_blocking(move || {
-        let done = mirror::run(setup, back, queue, &runtime, &engine_stop);
-        engine_stop.cancel();
-        done
+        let _ends = engine_stop.clone().drop_guard();
+        mirror::run(setup, back, queue, &runtime, &engine_stop)
     });
     let mut link = std::pin::pin!(connection::keep(dial, inputs, stop.clone()));
     let ended = tokio::select! {
@@ -415,8 +420,5 @@ async fn one(
 type EngineEnd = Result<Result<Option<(Snapshot, usize)>, ClientError>, tokio::task::JoinError>;
 
 fn flatten(done: EngineEnd) -> Result<Option<(Snapshot, usize)>, ClientError> {
-    done.unwrap_or_else(|error| {
-        tracing::error!(%error, "the engine ended unexpectedly");
-        Ok(None)
-    })
+    done.unwrap_or_else(|error| Err(ClientError::Broken(error)))
 }
