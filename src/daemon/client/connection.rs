@@ -96,6 +96,12 @@ pub(super) async fn keep(
                                 message,
                             });
                         }
+                        if dial.once && away_since.elapsed() > ONCE_PATIENCE {
+                            return Err(ClientError::Lost {
+                                server: dial.address,
+                                reason: message,
+                            });
+                        }
                         line(&dial.line).refused = !passing;
                         message
                     }

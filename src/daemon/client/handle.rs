@@ -3,10 +3,15 @@
 use super::mirror::Input;
 use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
 use crate::engine::client::{Activity, Snapshot};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// After how long a marker that was not seen is written again.
+const REMIND: Duration = Duration::from_millis(500);
 
 /// What is known of a connection, for the status.
 #[derive(Debug, Clone, Default)]
@@ -83,17 +88,45 @@ impl ClientHandle {
                 })
                 .await
                 .map_err(|_| stopped())?;
-            let path = mirror.markers.join(&name);
-            std::fs::write(&path, "")
-                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-            waiting.push((path, answer));
+            waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
         }
-        for (path, answer) in waiting {
-            let done = answer.await;
-            drop(std::fs::remove_file(path));
-            done.map_err(|_| "the client is stopping".to_owned())?;
+        for (marker, mut answer) in waiting {
+            loop {
+                match timeout(REMIND, &mut answer).await {
+                    Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
+                    // The event of the marker may be among those that an overflowing queue has lost.
+                    Err(_) => marker.touch()?,
+                }
+            }
         }
         Ok(())
+    }
+}
+
+/// A file that travels through the watcher's queue behind everything that was changed before. Removed when dropped.
+struct Marker(PathBuf);
+
+impl Marker {
+    fn write(path: PathBuf) -> Result<Self, String> {
+        let marker = Self(path);
+        marker.touch()?;
+        Ok(marker)
+    }
+
+    fn touch(&self) -> Result<(), String> {
+        match std::fs::write(&self.0, "") {
+            // There is no watcher before the first connection; it is written again.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("cannot write `{}`: {error}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
     }
 }
 
