@@ -90,7 +90,7 @@ impl Lines {
         let entries = count(client.entries, "entry");
         self.add(
             1,
-            &format!("{entries}, watched by {}", count(client.watches, "watch")),
+            &format!("{entries}, {} watched", count(client.watches, "directory")),
         );
         for server in &client.servers {
             self.peer(server);
@@ -123,7 +123,7 @@ impl Lines {
         self.add(1, &format!("to {}, {share}: {state}", peer.address));
         let lag = match (peer.lag_ms, peer.pending) {
             (0, 0) => "nothing waits".to_owned(),
-            (lag, pending) => format!("{} behind, {} wait", age(lag), count(pending, "path")),
+            (lag, pending) => format!("{} behind, {} waiting", age(lag), count(pending, "path")),
         };
         let (flight, sent) = (bytes(peer.in_flight_bytes), bytes(peer.sent_bytes));
         let files = count(peer.sent_files, "file");
@@ -178,10 +178,9 @@ pub fn count(amount: u64, singular: &str) -> String {
     if amount == 1 {
         return format!("{amount_text} {singular}");
     }
-    let plural = match (singular.strip_suffix('y'), singular) {
-        (Some(stem), _) => format!("{stem}ies"),
-        (None, "watch") => "watches".to_owned(),
-        _ => format!("{singular}s"),
+    let plural = match singular.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{singular}s"),
     };
     format!("{amount_text} {plural}")
 }

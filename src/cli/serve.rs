@@ -6,8 +6,9 @@ use super::{log, render, runtime};
 use crate::config::{Address, Durability, Log, ServerConfig};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
-use crate::host::dirs::Dirs;
+use crate::host::dirs::{Dirs, DirsError};
 use clap::Args;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -88,14 +89,26 @@ pub async fn serve(
 
 fn explain(error: &ServerError) -> Report {
     let kind = match error {
-        ServerError::Listen { .. } => Kind::Usage,
+        ServerError::Listen { .. }
+        | ServerError::Make { .. }
+        | ServerError::State(DirsError::InUse(_)) => Kind::Usage,
         _ => Kind::Storage,
     };
     let report = Report::from_error(kind, error);
     match error {
-        ServerError::Listen { .. } => {
-            report.hint("another server may listen there; choose another address with `--listen`")
-        }
+        ServerError::Listen { source, .. } => match source.kind() {
+            ErrorKind::AddrInUse => report.hint(
+                "another server may listen there (`syncd status` shows those of this user); choose another address with `--listen`",
+            ),
+            ErrorKind::AddrNotAvailable => {
+                report.hint("this machine does not have that address; `0.0.0.0:PORT` is all that it has")
+            }
+            ErrorKind::PermissionDenied => {
+                report.hint("ports below 1024 are the system's; choose another with `--listen`")
+            }
+            _ => report.hint("choose another address with `--listen`"),
+        },
+        ServerError::State(DirsError::InUse(_)) => report.hint(super::sync::IN_USE),
         _ => report,
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon::control;
 use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
 use crate::host::control::ControlSocket;
-use crate::host::dirs::Dirs;
+use crate::host::dirs::{Dirs, DirsError};
 use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,10 @@ pub struct ClientArguments {
     #[arg(long)]
     take_over: bool,
 }
+
+/// What to do about a directory that is in use.
+pub(super) const IN_USE: &str =
+    "`syncd status` says what it does; end it first, or use another directory";
 
 /// Runs the command.
 ///
@@ -169,7 +173,10 @@ pub async fn sync(options: ClientOptions, stop: CancellationToken) -> Result<Cli
 
 fn explain(error: &ClientError) -> Report {
     let kind = match error {
-        ClientError::Source { .. } | ClientError::Ambiguous { .. } => Kind::Usage,
+        ClientError::Source { .. }
+        | ClientError::Ambiguous { .. }
+        | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
+        ClientError::Broken(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
         ClientError::Connect(error) => match error.kind() {
             ConnectKind::Unreachable | ConnectKind::NoInvite => Kind::Unreachable,
@@ -183,6 +190,7 @@ fn explain(error: &ClientError) -> Report {
     let report = Report::from_error(kind, error);
     match error {
         ClientError::Connect(error) => report.hint(error.hint()),
+        ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
         _ => report,
     }

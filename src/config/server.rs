@@ -71,7 +71,7 @@ impl Default for ServerLimits {
         Self {
             max_clients: 256,
             max_unauthenticated: 64,
-            window: Size(MUTATE_WINDOW + UPLOAD_WINDOW),
+            window: Size(64 * 1024 * 1024),
             max_frame: Size(u64::from(MAX_BODY)),
         }
     }
@@ -79,6 +79,8 @@ impl Default for ServerLimits {
 
 // The bounds of `max_frame` above: two of the longest messages that a client of this build sends, and what the format allows.
 const _: () = assert!(MAX_BODY == 4_194_304);
+// A client with its own defaults never has to wait for the server's.
+const _: () = assert!(MUTATE_WINDOW + UPLOAD_WINDOW < 64 * 1024 * 1024);
 
 /// One `[[share]]`: a share that lies in a directory of its own.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]

@@ -1,8 +1,8 @@
 //! The server: its shares, its trust, its listener and its control socket, put together.
 
 use crate::daemon::options::{Durability, ServerOptions};
-use crate::daemon::server::{self, Limits, ServerStream};
-use crate::daemon::session;
+use crate::daemon::server::{self, Limits};
+use crate::daemon::session::{self, SessionError, Terms};
 use crate::daemon::share::{Shares, SharesError};
 use crate::daemon::status::{ConnectedClient, ServerStatus, Status};
 use crate::daemon::trust::{Trust, TrustError};
@@ -12,11 +12,12 @@ use crate::host::devices::DeviceInfo;
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError};
 use crate::host::{clock, net};
 use crate::model::escape;
+use crate::wire::Code;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +34,24 @@ pub enum ServerError {
         source: std::io::Error,
     },
     /// State cannot be kept.
-    #[error("cannot keep state")]
+    #[error(transparent)]
     State(#[from] DirsError),
+    /// The directory is not there and cannot be made.
+    #[error("cannot make the directory `{}`", .path.display())]
+    Make {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The directory.
-    #[error("cannot serve the directory")]
-    Shares(#[from] SharesError),
+    #[error("cannot serve the directory `{}`", .path.display())]
+    Shares {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SharesError,
+    },
     /// Keys and certificates.
     #[error("cannot prepare the server's certificate")]
     Trust(#[from] TrustError),
@@ -47,7 +61,14 @@ pub enum ServerError {
 }
 
 /// The clients that are connected, by the number of their connection.
-type Clients = Arc<Mutex<BTreeMap<u64, (DeviceInfo, Instant)>>>;
+type Clients = Arc<Mutex<BTreeMap<u64, Connected>>>;
+
+#[derive(Debug)]
+struct Connected {
+    device: DeviceInfo,
+    since: Instant,
+    share: Arc<OnceLock<Option<String>>>,
+}
 
 /// A server that listens, and serves once it is run.
 #[derive(Debug)]
@@ -59,15 +80,18 @@ pub struct Server {
     trust: Trust,
     socket: ControlSocket,
     limits: Limits,
+    window: u64,
+    max_frame: u32,
     _claim: Claim,
 }
 
 impl Server {
-    /// Locks the directory, makes or reads the certificates, and listens.
+    /// Makes the directory if only it is missing, locks it, makes or reads the certificates, and listens.
     ///
     /// # Errors
     /// When any of that fails.
     pub async fn prepare(options: ServerOptions, dirs: &Dirs) -> Result<Self, ServerError> {
+        make(&options.directory)?;
         let state = dirs.state_of(DirKind::Server, &options.directory)?;
         let claim = state.claim()?;
         let durability = match options.durability {
@@ -79,7 +103,11 @@ impl Server {
             .into_iter()
             .map(|share| (share.name, share.path))
             .collect();
-        let shares = Shares::open(&options.directory, placed, durability)?;
+        let refused = |source| ServerError::Shares {
+            path: options.directory.clone(),
+            source,
+        };
+        let shares = Shares::open(&options.directory, placed, durability).map_err(refused)?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),
             source,
@@ -101,6 +129,8 @@ impl Server {
             trust,
             socket,
             limits,
+            window: options.window,
+            max_frame: options.max_frame,
             _claim: claim,
         })
     }
@@ -126,6 +156,7 @@ impl Server {
             async move { answers.answer(&question) }
         });
         let control = tokio::spawn(answering);
+        let (window, max_frame) = (self.window, self.max_frame);
         let (shares, token) = (self.shares, stop.clone());
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
@@ -135,14 +166,20 @@ impl Server {
             stop,
             move |stream, device| {
                 let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                one(
-                    number,
-                    stream,
-                    device,
-                    Arc::clone(&shares),
-                    Arc::clone(&clients),
-                    token.clone(),
-                )
+                let terms = Terms {
+                    window,
+                    max_frame,
+                    opened: Arc::default(),
+                };
+                let connected = Connected {
+                    device: device.clone(),
+                    since: clock::monotonic(),
+                    share: Arc::clone(&terms.opened),
+                };
+                let entry = Entry::new(&clients, number, connected);
+                let session =
+                    session::serve(stream, device, Arc::clone(&shares), terms, token.clone());
+                one(entry, session)
             },
         )
         .await;
@@ -150,24 +187,62 @@ impl Server {
     }
 }
 
-async fn one(
-    number: u64,
-    stream: ServerStream,
-    device: DeviceInfo,
-    shares: Arc<Shares>,
+/// Makes a directory whose parent is there.
+fn make(directory: &Path) -> Result<(), ServerError> {
+    match std::fs::create_dir(directory) {
+        Ok(()) => {
+            let path = escape(directory.as_os_str().as_encoded_bytes());
+            tracing::info!("made the directory `{path}`");
+            Ok(())
+        }
+        // What it is, and whether it can be used, is seen when it is opened.
+        Err(_) if directory.symlink_metadata().is_ok() => Ok(()),
+        Err(source) => Err(ServerError::Make {
+            path: directory.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A connection in the list of clients, for as long as it lives.
+struct Entry {
     clients: Clients,
-    stop: CancellationToken,
-) {
-    let name = escape(device.name.as_bytes());
-    lock(&clients).insert(number, (device.clone(), clock::monotonic()));
-    match session::serve(stream, device, shares, stop).await {
+    number: u64,
+    name: String,
+}
+
+impl Entry {
+    fn new(clients: &Clients, number: u64, connected: Connected) -> Self {
+        let name = escape(connected.device.name.as_bytes());
+        lock(clients).insert(number, connected);
+        Self {
+            clients: Arc::clone(clients),
+            number,
+            name,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.clients).remove(&self.number);
+    }
+}
+
+async fn one(entry: Entry, session: impl Future<Output = Result<(), SessionError>>) {
+    let name = &entry.name;
+    match session.await {
         Ok(()) => tracing::debug!(device = name, "the client left"),
-        Err(session::SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
+        Err(SessionError::Pump(error @ (PumpError::Closed | PumpError::Io(_)))) => {
             tracing::info!(device = name, %error, "the session ended");
+        }
+        Err(SessionError::Refused(refusal)) if refusal.code == Code::Stopping => {}
+        // It says so itself, too, and comes again.
+        Err(SessionError::Refused(refusal)) => {
+            tracing::info!(device = name, reason = %refusal, "a client was sent away");
         }
         Err(error) => tracing::warn!(device = name, %error, "the session ended"),
     }
-    lock(&clients).remove(&number);
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -194,11 +269,11 @@ impl Answers {
 
     fn status(&self) -> ServerStatus {
         let clients = lock(&self.clients);
-        let clients = clients.values().map(|(device, since)| ConnectedClient {
-            device: device.id.clone(),
-            name: escape(device.name.as_bytes()),
-            share: None,
-            since_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        let clients = clients.values().map(|client| ConnectedClient {
+            device: client.device.id.clone(),
+            name: escape(client.device.name.as_bytes()),
+            share: client.share.get().cloned().flatten(),
+            since_ms: u64::try_from(client.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
         ServerStatus {
             directory: self.directory.clone(),

@@ -25,9 +25,9 @@ fn a_client_says_what_waits_and_why() {
     assert_eq!(
         shown(status),
         "client  /home/me/src
-  12,345 entries, watched by 1 watch
+  12,345 entries, 1 directory watched
   to 127.0.0.1:7440, share src: mirroring
-    1.2 s behind, 3 paths wait, 2.0 KiB in flight, 1.0 MiB in 1 file sent
+    1.2 s behind, 3 paths waiting, 2.0 KiB in flight, 1.0 MiB in 1 file sent
     last error: the peer\\nERROR closed
   PROBLEMS: 7 paths, the first 1
     a\\nb: permission denied (for 1 min 1 s)
@@ -70,7 +70,7 @@ fn amounts_read_well() {
     assert_eq!(number(1_234_567), "1,234,567");
     assert_eq!(count(1, "entry"), "1 entry");
     assert_eq!(count(0, "entry"), "0 entries");
-    assert_eq!(count(2, "watch"), "2 watches");
+    assert_eq!(count(2, "entry"), "2 entries");
     assert_eq!(bytes(0), "0 B");
     assert_eq!(age(999), "999 ms");
     assert_eq!(age(59_999), "59.9 s");

@@ -9,6 +9,7 @@ use crate::host::{clock, net, random};
 use crate::model::Sum;
 use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
 use crate::wire::{BodyReader, Code, Frame, MINOR, Request, Response};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub(super) struct Dial {
     pub(super) take_over: bool,
     pub(super) directory: PathBuf,
     pub(super) once: bool,
+    /// Whether no other server is mirrored to: then a refusal that only somebody can mend ends the client.
+    pub(super) alone: bool,
     pub(super) line: SharedLine,
 }
 
@@ -46,9 +49,10 @@ enum End {
 /// Keeps a session open until `stop`.
 ///
 /// # Errors
-/// With `--once`: no connection within its patience, a refusal, or a line that is lost again and again.
+/// A refusal that trying again does not mend. With `--once`: no connection within its patience, any lasting refusal, or a
+/// line that is lost again and again.
 pub(super) async fn keep(
-    dial: Dial,
+    mut dial: Dial,
     inputs: mpsc::Sender<Input>,
     stop: CancellationToken,
 ) -> Result<(), ClientError> {
@@ -59,6 +63,7 @@ pub(super) async fn keep(
             connected = dial.connector.connect(&dial.address) => connected,
             () = stop.cancelled() => break,
         };
+        let mut hint = None;
         let reason = match connected {
             Ok(connection) => {
                 let mut served = false;
@@ -66,6 +71,8 @@ pub(super) async fn keep(
                 if served {
                     pause = FIRST_PAUSE;
                     away_since = clock::monotonic();
+                    // Once is enough: whoever takes over from this client later is respected.
+                    dial.take_over = false;
                 }
                 match end {
                     End::Stopped => break,
@@ -78,11 +85,21 @@ pub(super) async fn keep(
                     End::Lost(reason) => reason,
                     End::Refused(code, message) => {
                         let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
-                        if dial.once && !passing {
+                        let lasting = matches!(
+                            code,
+                            Code::Held | Code::Mixed | Code::Forbidden | Code::Version
+                        );
+                        if dial.once && !passing || dial.alone && lasting {
                             return Err(ClientError::Refused {
                                 server: dial.address,
                                 code,
                                 message,
+                            });
+                        }
+                        if dial.once && away_since.elapsed() > ONCE_PATIENCE {
+                            return Err(ClientError::Lost {
+                                server: dial.address,
+                                reason: message,
                             });
                         }
                         line(&dial.line).refused = !passing;
@@ -98,13 +115,14 @@ pub(super) async fn keep(
                 if dial.once && (!patient || away_since.elapsed() > ONCE_PATIENCE) {
                     return Err(ClientError::Connect(error));
                 }
+                hint = Some(error.hint());
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                format!("{error}{}; {}", cause.unwrap_or_default(), error.hint())
+                format!("{error}{}", cause.unwrap_or_default())
             }
         };
         let wait = jittered(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
-        note(&dial.line, &reason, wait);
+        note(&dial.line, &reason, hint, wait);
         tokio::select! {
             () = sleep(wait) => {}
             () = stop.cancelled() => break,
@@ -113,10 +131,11 @@ pub(super) async fn keep(
     Ok(())
 }
 
-fn note(shared: &SharedLine, reason: &str, wait: Duration) {
+fn note(shared: &SharedLine, reason: &str, hint: Option<&str>, wait: Duration) {
     let mut line = line(shared);
     if line.last_error.as_deref() != Some(reason) {
-        tracing::warn!("{reason}; trying again");
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        tracing::warn!("{reason}; trying again{hint}");
         line.last_error = Some(reason.to_owned());
     }
     line.retry = Some(clock::monotonic() + wait);
@@ -216,7 +235,14 @@ async fn talk(
             Ok(next) => next,
             Err(PumpError::Io(error)) => {
                 let rejected = dial.connector.rejected(server_id, &error);
-                let reason = rejected.map_or_else(|| error.to_string(), |why| why.to_string());
+                let reason = match rejected {
+                    Some(why) => why.to_string(),
+                    // It was killed, or its machine went: what the TLS library says of it helps nobody.
+                    None if error.kind() == ErrorKind::UnexpectedEof => {
+                        "the server ended".to_owned()
+                    }
+                    None => error.to_string(),
+                };
                 return End::Lost(format!(
                     "the connection to `{}` failed: {reason}",
                     dial.address

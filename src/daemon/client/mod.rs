@@ -3,21 +3,24 @@
 //! A server that is away delays no other: each mirror has its own watches, queue, view and connection.
 
 mod connection;
+mod handle;
 mod mirror;
 mod uploader;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
 use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
-use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
-use crate::engine::client::{Activity, Settings, Snapshot};
+use crate::daemon::status::ClientStatus;
+use crate::engine::client::{Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
 use crate::host::source::SourceRoot;
 use crate::wire::Code;
+pub use handle::ClientHandle;
+use handle::{Line, Mirror, SharedLine, line};
 use mirror::Input;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +39,7 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// State cannot be kept.
-    #[error("cannot keep state")]
+    #[error(transparent)]
     State(#[from] DirsError),
     /// Events cannot be had.
     #[error("cannot watch the directory")]
@@ -68,6 +71,9 @@ pub enum ClientError {
         /// Why, and what to do.
         message: String,
     },
+    /// A thread panicked.
+    #[error("a part of the client failed unexpectedly")]
+    Broken(#[source] tokio::task::JoinError),
 }
 
 impl ClientError {
@@ -79,167 +85,6 @@ impl ClientError {
             _ => None,
         }
     }
-}
-
-/// What is known of a connection, for the status.
-#[derive(Debug, Clone, Default)]
-struct Line {
-    refused: bool,
-    last_error: Option<String>,
-    retry: Option<std::time::Instant>,
-}
-
-type SharedLine = Arc<Mutex<Line>>;
-
-fn line(shared: &SharedLine) -> std::sync::MutexGuard<'_, Line> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One server's mirror, as the rest of the program sees it.
-#[derive(Debug, Clone)]
-struct Mirror {
-    address: String,
-    share: Option<String>,
-    line: SharedLine,
-    inputs: mpsc::Sender<Input>,
-    markers: PathBuf,
-}
-
-/// A running client: what its control socket answers from.
-#[derive(Debug, Clone)]
-pub struct ClientHandle {
-    source: PathBuf,
-    mirrors: Vec<Mirror>,
-}
-
-impl ClientHandle {
-    /// The state at one moment.
-    pub async fn status(&self) -> ClientStatus {
-        let mut status = ClientStatus {
-            source: crate::model::escape(self.source.as_os_str().as_encoded_bytes()),
-            servers: Vec::new(),
-            entries: 0,
-            watches: 0,
-            problems: Vec::new(),
-            problems_total: 0,
-            skipped: Vec::new(),
-            skipped_total: 0,
-        };
-        for mirror in &self.mirrors {
-            let (reply, answer) = oneshot::channel();
-            let asked = mirror.inputs.send(Input::Status(reply)).await;
-            let snapshot = if asked.is_ok() {
-                answer.await.ok().flatten()
-            } else {
-                None
-            };
-            mirror.report(snapshot, &mut status);
-        }
-        status
-    }
-
-    /// Returns when every change that was made before is durable on every server.
-    ///
-    /// # Errors
-    /// When a marker cannot be written, or the client ends meanwhile.
-    pub async fn flush(&self) -> Result<(), String> {
-        let mut waiting = Vec::new();
-        for mirror in &self.mirrors {
-            let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
-            let (reply, answer) = oneshot::channel();
-            let stopped = || "the client is stopping".to_owned();
-            mirror
-                .inputs
-                .send(Input::Flush {
-                    name: name.clone(),
-                    reply,
-                })
-                .await
-                .map_err(|_| stopped())?;
-            let path = mirror.markers.join(&name);
-            std::fs::write(&path, "")
-                .map_err(|error| format!("cannot write `{}`: {error}", path.display()))?;
-            waiting.push((path, answer));
-        }
-        for (path, answer) in waiting {
-            let done = answer.await;
-            drop(std::fs::remove_file(path));
-            done.map_err(|_| "the client is stopping".to_owned())?;
-        }
-        Ok(())
-    }
-}
-
-impl Mirror {
-    fn report(&self, snapshot: Option<(Snapshot, usize)>, status: &mut ClientStatus) {
-        let line = line(&self.line).clone();
-        let mut peer = PeerStatus {
-            address: self.address.clone(),
-            share: self.share.clone(),
-            state: if line.refused {
-                PeerState::Refused
-            } else {
-                PeerState::Connecting
-            },
-            lag_ms: 0,
-            pending: 0,
-            in_flight_bytes: 0,
-            sent_bytes: 0,
-            sent_files: 0,
-            last_error: line.last_error,
-            reconnect_in_ms: line.retry.map(|at| {
-                let left = at.saturating_duration_since(crate::host::clock::monotonic());
-                milliseconds(left)
-            }),
-        };
-        if let Some((snapshot, watches)) = snapshot {
-            peer.state = match snapshot.activity {
-                Activity::Offline => peer.state,
-                Activity::Comparing => PeerState::Comparing,
-                Activity::Mirroring => PeerState::Mirroring,
-                Activity::Idle => PeerState::Idle,
-            };
-            peer.lag_ms = milliseconds(snapshot.lag);
-            peer.pending = snapshot.pending as u64;
-            peer.in_flight_bytes = snapshot.inflight_bytes;
-            peer.sent_bytes = snapshot.sent_bytes;
-            peer.sent_files = snapshot.sent_files;
-            peer.last_error = snapshot.held.clone().or(peer.last_error);
-            status.entries = status.entries.max(snapshot.entries as u64);
-            status.watches += watches as u64;
-            status.problems_total +=
-                snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
-            status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
-            let problems = snapshot
-                .problems
-                .into_iter()
-                .map(|(problem, age)| PathProblem {
-                    path: problem.path.to_string(),
-                    message: problem.message,
-                    since_ms: Some(milliseconds(age)),
-                });
-            status.problems.extend(problems);
-            if snapshot.deletions_held {
-                status.problems.push(PathProblem {
-                    path: ".".to_owned(),
-                    message: snapshot.held.unwrap_or_default(),
-                    since_ms: None,
-                });
-            }
-            if status.skipped.is_empty() {
-                let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
-                    path: skipped.path.to_string(),
-                    reason: skipped.reason.to_owned(),
-                });
-                status.skipped.extend(skipped);
-            }
-        }
-        status.servers.push(peer);
-    }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A client that was prepared: its source is open and its state is locked, but nothing runs.
@@ -332,9 +177,12 @@ impl Client {
                 take_over: self.options.holder == Holder::Replace,
                 directory: self.options.directory.clone(),
                 once: self.options.until == Until::Mirrored,
+                alone: self.options.servers.len() == 1,
                 line: shared,
             };
-            tasks.spawn(one(setup, dial, inputs, queue, stop.child_token()));
+            let number = tasks.len();
+            let mirror = one(setup, dial, inputs, queue, stop.child_token());
+            tasks.spawn(async move { (number, mirror.await) });
         }
         let handle = ClientHandle {
             source: self.options.directory.clone(),
@@ -342,12 +190,12 @@ impl Client {
         };
         started(handle.clone());
         let mut first_error = None;
-        let mut last = Vec::new();
+        let mut last = std::collections::BTreeMap::new();
         while let Some(done) = tasks.join_next().await {
             match done {
-                Ok(Ok(snapshot)) => last.push(snapshot),
-                Ok(Err(error)) => first_error = first_error.or(Some(error)),
-                Err(error) => tracing::error!(%error, "a mirror ended unexpectedly"),
+                Ok((number, Ok(snapshot))) => drop(last.insert(number, snapshot)),
+                Ok((_, Err(error))) => first_error = first_error.or(Some(error)),
+                Err(error) => first_error = first_error.or(Some(ClientError::Broken(error))),
             }
         }
         match first_error {
@@ -358,7 +206,7 @@ impl Client {
                     mirrors: Vec::new(),
                 };
                 let mut status = nobody.status().await;
-                for (mirror, snapshot) in mirrors.iter().zip(last) {
+                for (mirror, snapshot) in mirrors.iter().zip(last.into_values()) {
                     mirror.report(snapshot, &mut status);
                 }
                 Ok(status)
@@ -394,9 +242,8 @@ async fn one(
     let back = inputs.clone();
     let runtime = tokio::runtime::Handle::current();
     let mut engine = tokio::task::spawn_blocking(move || {
-        let done = mirror::run(setup, back, queue, &runtime, &engine_stop);
-        engine_stop.cancel();
-        done
+        let _ends = engine_stop.clone().drop_guard();
+        mirror::run(setup, back, queue, &runtime, &engine_stop)
     });
     let mut link = std::pin::pin!(connection::keep(dial, inputs, stop.clone()));
     let ended = tokio::select! {
@@ -415,8 +262,5 @@ async fn one(
 type EngineEnd = Result<Result<Option<(Snapshot, usize)>, ClientError>, tokio::task::JoinError>;
 
 fn flatten(done: EngineEnd) -> Result<Option<(Snapshot, usize)>, ClientError> {
-    done.unwrap_or_else(|error| {
-        tracing::error!(%error, "the engine ended unexpectedly");
-        Ok(None)
-    })
+    done.unwrap_or_else(|error| Err(ClientError::Broken(error)))
 }

@@ -232,7 +232,7 @@ impl Committing {
                     self.conclude(&mut waiting)?;
                     let answers = self.answer(job)?;
                     self.flow.reach(jobs, None);
-                    self.flow.mutations.done(weight);
+                    self.flow.outstanding.done(weight);
                     for answer in answers {
                         // The peer is gone: what it sent is still carried out.
                         drop(self.outbox.urgent.blocking_send(answer));
@@ -265,7 +265,7 @@ impl Committing {
     }
 
     fn tell(&self, answers: &[Response], weight: u64) {
-        self.flow.mutations.done(weight);
+        self.flow.outstanding.done(weight);
         for answer in answers {
             // The peer is gone: what it sent is still carried out.
             drop(

@@ -1,7 +1,7 @@
 //! One session of a writer: the reader of its requests here, and the threads that carry them out.
 //!
 //! Requests flow in one direction: reader → stager → committer, and reader → uploader beside them. Every queue is
-//! bounded, by messages and by bytes; a peer that sends more than twice what it may have outstanding breaks the protocol.
+//! bounded, by messages and by bytes: beyond its window nothing more is read from a peer until something is done with.
 
 mod commit;
 mod open;
@@ -17,18 +17,31 @@ use crate::daemon::session::upload::{UploadJob, start_uploading};
 use crate::daemon::share::{Held, Refusal, Shares};
 use crate::engine::server::{DecodeError, SetId, decode};
 use crate::host::devices::DeviceInfo;
-use crate::model::limits::{HANDSHAKE_SECONDS, MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
+use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER};
 use crate::wire::{Code, Frame, Request, Response, WirePath};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 /// Answers that wait to be written at most.
 const ANSWERS: usize = 1024;
 /// Requests that wait to be carried out at most; their bytes are bounded by the windows long before.
 const REQUESTS: usize = 16 * 1024;
+
+/// The bounds of one session, and where it says which share it is about.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Bytes of messages that may be under way; beyond it nothing is read.
+    pub window: u64,
+    /// Longest body of one message, in bytes.
+    pub max_frame: u32,
+    /// The share, once it is open; none in it for the server's directory itself.
+    pub opened: Arc<OnceLock<Option<String>>>,
+}
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +99,7 @@ pub async fn serve<S>(
     stream: S,
     device: DeviceInfo,
     shares: Arc<Shares>,
+    terms: Terms,
     shutdown: CancellationToken,
 ) -> Result<(), SessionError>
 where
@@ -94,8 +108,8 @@ where
     let (read, write) = tokio::io::split(stream);
     let (outbox, queue) = outbox(ANSWERS);
     let writer = tokio::spawn(write_loop(queue, write));
-    let mut reader = FrameReader::new(read);
-    let result = open::converse(&mut reader, &outbox, device, shares, &shutdown).await;
+    let mut reader = FrameReader::with_limits(read, MAX_HEADER, terms.max_frame);
+    let result = open::converse(&mut reader, &outbox, device, shares, &terms, &shutdown).await;
     if let Err(error) = &result
         && let Some(message) = error.farewell()
     {
@@ -132,6 +146,7 @@ struct Session {
     uploads: mpsc::Sender<UploadJob>,
     recipes: mpsc::Sender<RecipeJob>,
     flow: Arc<Flow>,
+    window: u64,
     /// Cancelled when nothing more is to be begun.
     halt: CancellationToken,
     /// Cancelled when a thread of the session ended.
@@ -142,7 +157,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(held: Held, outbox: &Outbox, setid: SetId) -> Result<Self, SessionError> {
+    fn start(held: Held, outbox: &Outbox, setid: SetId, window: u64) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (uploads, uploads_out) = mpsc::channel(REQUESTS);
         let (recipes, recipes_out) = mpsc::channel(REQUESTS);
@@ -160,6 +175,7 @@ impl Session {
             uploads,
             recipes,
             flow,
+            window,
             halt,
             dead,
             ends,
@@ -180,7 +196,7 @@ impl Session {
                 () = shutdown.cancelled() => Err(stopping()),
                 () = self.held.replaced.cancelled() => Err(Refusal::replaced().into()),
                 () = self.dead.cancelled() => Err(SessionError::dead_thread()),
-                frame = reader.next() => match frame {
+                frame = self.next(reader, outbox) => match frame {
                     Ok(frame) => self.take(frame, outbox).await,
                     Err(error) => Err(error.into()),
                 },
@@ -216,6 +232,24 @@ impl Session {
         Err(first)
     }
 
+    /// The next frame, once the window has room for it. Meanwhile the peer is told that
+    /// somebody is here: its own signs of life are not read.
+    async fn next<R: AsyncRead + Unpin>(
+        &self,
+        reader: &mut FrameReader<R>,
+        outbox: &Outbox,
+    ) -> Result<Frame, PumpError> {
+        let period = Duration::from_secs(KEEPALIVE_SECONDS);
+        let mut beat = interval_at(Instant::now() + period, period);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.flow.outstanding.below(self.window) => return reader.next().await,
+                _ = beat.tick() => say(outbox, &Response::Pong {}).await,
+            }
+        }
+    }
+
     async fn take(&mut self, frame: Frame, outbox: &Outbox) -> Result<(), SessionError> {
         let weight = (frame.header.len() + frame.body.len()) as u64;
         match parse(&frame)? {
@@ -225,7 +259,7 @@ impl Session {
             }
             Request::Mutate { id, ops, .. } => {
                 let changes = decode(&ops, &frame.body, self.setid)?;
-                check_window(self.flow.mutations.add(weight), MUTATE_WINDOW)?;
+                self.flow.outstanding.add(weight);
                 self.job(Job::Mutate {
                     id,
                     changes,
@@ -267,7 +301,7 @@ impl Session {
             }
             Request::UploadData { upload } => {
                 let body = frame.body;
-                check_window(self.flow.uploads.add(body.len() as u64), UPLOAD_WINDOW)?;
+                self.flow.outstanding.add(body.len() as u64);
                 self.upload(UploadJob::Data { upload, body }).await?;
             }
             Request::UploadClose { upload, size } => {
@@ -303,17 +337,6 @@ impl Session {
 fn wire_path(path: &WirePath) -> Result<crate::model::RelPath, SessionError> {
     path.path()
         .map_err(|error| SessionError::Protocol(error.to_string()))
-}
-
-fn check_window(outstanding: u64, window: u64) -> Result<(), SessionError> {
-    // A message may be on its way while an acknowledgement is on its way back.
-    if outstanding <= 2 * window + u64::from(MAX_BODY) {
-        Ok(())
-    } else {
-        Err(SessionError::Protocol(format!(
-            "{outstanding} bytes are unacknowledged, {window} are allowed"
-        )))
-    }
 }
 
 #[cfg(test)]

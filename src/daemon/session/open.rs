@@ -1,6 +1,6 @@
 //! The opening of a session: hello, the hold on a share, a look at its directory, welcome.
 
-use super::{Session, SessionError, parse, say, stopping};
+use super::{Session, SessionError, Terms, parse, say, stopping};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{Claim, Held, Refusal, Shares};
 use crate::engine::server::SetId;
@@ -19,6 +19,7 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
     outbox: &Outbox,
     device: DeviceInfo,
     shares: Arc<Shares>,
+    terms: &Terms,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
     let hello = tokio::select! {
@@ -48,13 +49,16 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
         take_over,
     };
     check_claim(&claim)?;
+    let name = share.clone();
     let attach = move || shares.attach(share.as_deref(), &claim);
     let held = blocking(attach).await??;
+    // Each session opens one share, once.
+    let _first = terms.opened.set(name);
     let opened = held.clone();
     let result = async {
         greet(reader, outbox, &held, agreed(minor), shutdown).await?;
         tracing::info!(share = %held.share.title(), "a writer connected");
-        Session::start(held.clone(), outbox, setid)?
+        Session::start(held.clone(), outbox, setid, terms.window)?
             .run(reader, outbox, shutdown)
             .await
     }

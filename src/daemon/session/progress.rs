@@ -5,27 +5,39 @@ use crate::host::disk::Staged;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 /// Bytes that were received and are not done with.
 #[derive(Debug, Default)]
-pub(super) struct Outstanding(AtomicU64);
+pub(super) struct Outstanding {
+    bytes: AtomicU64,
+    less: Notify,
+}
 
 impl Outstanding {
-    /// Takes more in. All that is outstanding now.
-    pub(super) fn add(&self, bytes: u64) -> u64 {
-        self.0.fetch_add(bytes, Ordering::Relaxed) + bytes
+    /// Takes more in.
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
     }
 
     pub(super) fn done(&self, bytes: u64) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        // One reader waits at most; a permit is left for the one that is about to.
+        self.less.notify_one();
+    }
+
+    /// Waits until fewer than `window` bytes are outstanding.
+    pub(super) async fn below(&self, window: u64) {
+        while self.bytes.load(Ordering::SeqCst) >= window {
+            self.less.notified().await;
+        }
     }
 }
 
 /// What a session's threads tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    pub(super) mutations: Outstanding,
-    pub(super) uploads: Outstanding,
+    pub(super) outstanding: Outstanding,
     /// Whether the stager is at work on a group that it will hand over.
     staging: AtomicBool,
     reached: Mutex<Reached>,

@@ -1,6 +1,6 @@
 //! A session over a pipe with a client written by hand, on a real directory.
 
-use super::{SessionError, serve};
+use super::{SessionError, Terms, serve};
 use crate::daemon::pump::FrameReader;
 use crate::daemon::share::Shares;
 use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
@@ -16,6 +16,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+const WINDOW: u64 = 2 << 20;
+const MAX_FRAME: u32 = 2 << 20;
 
 struct Server {
     dir: tempfile::TempDir,
@@ -105,10 +108,15 @@ impl Server {
         let (near, far) = duplex(1 << 16);
         let (reader, writer) = split(near);
         let (shares, shutdown) = (Arc::clone(&self.shares), self.shutdown.clone());
+        let terms = Terms {
+            window: WINDOW,
+            max_frame: MAX_FRAME,
+            opened: Arc::default(),
+        };
         Peer {
             reader: FrameReader::new(reader),
             writer,
-            session: tokio::spawn(serve(far, device, shares, shutdown)),
+            session: tokio::spawn(serve(far, device, shares, terms, shutdown)),
         }
     }
 
@@ -404,6 +412,41 @@ async fn uploads_that_fail_are_answered_once_and_leave_nothing() {
     assert_eq!(peer.refused().await, Code::Protocol);
     assert!(peer.close().await.is_err());
     assert!(stage_is_empty(server.path()));
+}
+
+#[tokio::test]
+async fn more_than_the_window_is_read_as_the_changes_before_are_done() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let content = vec![7; 60 * 1024];
+    let messages = 6 * WINDOW / (16 * content.len() as u64);
+    for id in 0..messages {
+        let mut body = Vec::new();
+        let ops = (0..16).map(|n| put(&format!("f{n}"), &content, &mut body));
+        let ops = ops.collect();
+        peer.send(&mutate(id, ops), &body).await;
+    }
+    for expected in 0..messages {
+        let (answer, _) = peer.receive().await;
+        assert!(
+            matches!(&answer, Response::Applied { id, failed, .. } if *id == expected && failed.is_empty()),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_ends_the_session() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    let mut frame = 2u32.to_le_bytes().to_vec();
+    frame.extend((MAX_FRAME + 1).to_le_bytes());
+    peer.writer.write_all(&frame).await.unwrap();
+    let (answer, _) = peer.receive().await;
+    assert!(
+        matches!(&answer, Response::Refused { code: Code::Protocol, message } if message.contains("2097153")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

@@ -96,7 +96,6 @@ struct Uploading {
     halt: CancellationToken,
     push: SyncSender<Push>,
     open: BTreeMap<u64, Open>,
-    /// The greatest id so far.
     /// Bytes that were written and not told.
     untold: u64,
     _dies: DropGuard,
@@ -192,7 +191,7 @@ impl Uploading {
             self.staged(upload, Some(&error));
         }
         let bytes = body.len() as u64;
-        self.flow.uploads.done(bytes);
+        self.flow.outstanding.done(bytes);
         self.untold += bytes;
         Ok(())
     }

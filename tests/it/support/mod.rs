@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "a helper may be there before its first test")]
 
 pub mod daemon;
+pub mod files;
+pub mod pair;
 pub mod sandbox;
 pub mod tree;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! A home of its own for the processes of one test.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -67,9 +68,46 @@ impl Sandbox {
         command
     }
 
+    /// A user whom modes of files bind: the one of the tests, or for root another one, to whom all that lies in the
+    /// sandbox is given.
+    pub fn syncd_bound(&self) -> Command {
+        let mut command = self.syncd();
+        if !rustix::process::geteuid().is_root() {
+            return command;
+        }
+        // The checkout may lie where others cannot go.
+        let program = self.path("syncd");
+        if !program.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_syncd"), &program).unwrap();
+        }
+        give(self.root());
+        let mut bound = Command::new(&program);
+        bound.env_clear().current_dir(self.root());
+        bound.envs(
+            command
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        );
+        bound.stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
+        command = bound;
+        command
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Finished {
         Finished::of(self.syncd().args(arguments).output().unwrap())
+    }
+}
+
+/// The user and group that own nothing.
+const NOBODY: u32 = 65534;
+
+fn give(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path());
+        }
     }
 }
 

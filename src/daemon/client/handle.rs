@@ -1,0 +1,203 @@
+//! A running client, as the rest of the program sees it: what its control socket answers from.
+
+use super::mirror::Input;
+use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
+use crate::engine::client::{Activity, Snapshot};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+/// After how long a marker that was not seen is written again.
+const REMIND: Duration = Duration::from_millis(500);
+
+/// What is known of a connection, for the status.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    pub(super) refused: bool,
+    pub(super) last_error: Option<String>,
+    pub(super) retry: Option<std::time::Instant>,
+}
+
+pub(super) type SharedLine = Arc<Mutex<Line>>;
+
+pub(super) fn line(shared: &SharedLine) -> std::sync::MutexGuard<'_, Line> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One server's mirror, as the rest of the program sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Mirror {
+    pub(super) address: String,
+    pub(super) share: Option<String>,
+    pub(super) line: SharedLine,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) markers: PathBuf,
+}
+
+/// A running client: what its control socket answers from.
+#[derive(Debug, Clone)]
+pub struct ClientHandle {
+    pub(super) source: PathBuf,
+    pub(super) mirrors: Vec<Mirror>,
+}
+
+impl ClientHandle {
+    /// The state at one moment.
+    pub async fn status(&self) -> ClientStatus {
+        let mut status = ClientStatus {
+            source: crate::model::escape(self.source.as_os_str().as_encoded_bytes()),
+            servers: Vec::new(),
+            entries: 0,
+            watches: 0,
+            problems: Vec::new(),
+            problems_total: 0,
+            skipped: Vec::new(),
+            skipped_total: 0,
+        };
+        for mirror in &self.mirrors {
+            let (reply, answer) = oneshot::channel();
+            let asked = mirror.inputs.send(Input::Status(reply)).await;
+            let snapshot = if asked.is_ok() {
+                answer.await.ok().flatten()
+            } else {
+                None
+            };
+            mirror.report(snapshot, &mut status);
+        }
+        status
+    }
+
+    /// Returns when every change that was made before is durable on every server.
+    ///
+    /// # Errors
+    /// When a marker cannot be written, or the client ends meanwhile.
+    pub async fn flush(&self) -> Result<(), String> {
+        let mut waiting = Vec::new();
+        for mirror in &self.mirrors {
+            let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
+            let (reply, answer) = oneshot::channel();
+            let stopped = || "the client is stopping".to_owned();
+            mirror
+                .inputs
+                .send(Input::Flush {
+                    name: name.clone(),
+                    reply,
+                })
+                .await
+                .map_err(|_| stopped())?;
+            waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
+        }
+        for (marker, mut answer) in waiting {
+            loop {
+                match timeout(REMIND, &mut answer).await {
+                    Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
+                    // The event of the marker may be among those that an overflowing queue has lost.
+                    Err(_) => marker.touch()?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file that travels through the watcher's queue behind everything that was changed before. Removed when dropped.
+struct Marker(PathBuf);
+
+impl Marker {
+    fn write(path: PathBuf) -> Result<Self, String> {
+        let marker = Self(path);
+        marker.touch()?;
+        Ok(marker)
+    }
+
+    fn touch(&self) -> Result<(), String> {
+        match std::fs::write(&self.0, "") {
+            // There is no watcher before the first connection; it is written again.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("cannot write `{}`: {error}", self.0.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+impl Mirror {
+    pub(super) fn report(&self, snapshot: Option<(Snapshot, usize)>, status: &mut ClientStatus) {
+        let line = line(&self.line).clone();
+        let mut peer = PeerStatus {
+            address: self.address.clone(),
+            share: self.share.clone(),
+            state: if line.refused {
+                PeerState::Refused
+            } else {
+                PeerState::Connecting
+            },
+            lag_ms: 0,
+            pending: 0,
+            in_flight_bytes: 0,
+            sent_bytes: 0,
+            sent_files: 0,
+            last_error: line.last_error,
+            reconnect_in_ms: line.retry.map(|at| {
+                let left = at.saturating_duration_since(crate::host::clock::monotonic());
+                milliseconds(left)
+            }),
+        };
+        if let Some((snapshot, watches)) = snapshot {
+            peer.state = match snapshot.activity {
+                Activity::Offline => peer.state,
+                Activity::Comparing => PeerState::Comparing,
+                Activity::Mirroring => PeerState::Mirroring,
+                Activity::Idle => PeerState::Idle,
+            };
+            peer.lag_ms = milliseconds(snapshot.lag);
+            peer.pending = snapshot.pending as u64;
+            peer.in_flight_bytes = snapshot.inflight_bytes;
+            peer.sent_bytes = snapshot.sent_bytes;
+            peer.sent_files = snapshot.sent_files;
+            peer.last_error = snapshot.held.clone().or(peer.last_error);
+            status.entries = status.entries.max(snapshot.entries as u64);
+            status.watches += watches as u64;
+            status.problems_total +=
+                snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
+            status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
+            let problems = snapshot
+                .problems
+                .into_iter()
+                .map(|(problem, age)| PathProblem {
+                    path: problem.path.to_string(),
+                    message: problem.message,
+                    since_ms: Some(milliseconds(age)),
+                });
+            status.problems.extend(problems);
+            if snapshot.deletions_held {
+                status.problems.push(PathProblem {
+                    path: ".".to_owned(),
+                    message: snapshot.held.unwrap_or_default(),
+                    since_ms: None,
+                });
+            }
+            if status.skipped.is_empty() {
+                let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
+                    path: skipped.path.to_string(),
+                    reason: skipped.reason.to_owned(),
+                });
+                status.skipped.extend(skipped);
+            }
+        }
+        status.servers.push(peer);
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
