@@ -1,5 +1,6 @@
 //! One server's connection: dialled for ever, a session while it lasts.
 
+use super::asked::Asked;
 use super::mirror::{Input, Link};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
 use crate::daemon::connect::{ClientStream, ConnectKind, Connection, Connector};
@@ -74,37 +75,9 @@ pub(super) async fn keep(
                     // Once is enough: whoever takes over from this client later is respected.
                     dial.take_over = false;
                 }
-                match end {
-                    End::Stopped => break,
-                    End::Lost(reason) if dial.once && away_since.elapsed() > ONCE_PATIENCE => {
-                        return Err(ClientError::Lost {
-                            server: dial.address,
-                            reason,
-                        });
-                    }
-                    End::Lost(reason) => reason,
-                    End::Refused(code, message) => {
-                        let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
-                        let lasting = matches!(
-                            code,
-                            Code::Held | Code::Mixed | Code::Forbidden | Code::Version
-                        );
-                        if dial.once && !passing || dial.alone && lasting {
-                            return Err(ClientError::Refused {
-                                server: dial.address,
-                                code,
-                                message,
-                            });
-                        }
-                        if dial.once && away_since.elapsed() > ONCE_PATIENCE {
-                            return Err(ClientError::Lost {
-                                server: dial.address,
-                                reason: message,
-                            });
-                        }
-                        line(&dial.line).refused = !passing;
-                        message
-                    }
+                match after(&mut dial, end, away_since.elapsed())? {
+                    Some(reason) => reason,
+                    None => break,
                 }
             }
             Err(error) => {
@@ -129,6 +102,39 @@ pub(super) async fn keep(
         }
     }
     Ok(())
+}
+
+/// What follows from the end of a session: the reason to dial again, or nothing when that is not wanted.
+fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, ClientError> {
+    let impatient = dial.once && away > ONCE_PATIENCE;
+    let server = || dial.address.clone();
+    let reason = match end {
+        End::Stopped => return Ok(None),
+        End::Lost(reason) => reason,
+        End::Refused(code, message) => {
+            let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
+            let lasting = matches!(
+                code,
+                Code::Held | Code::Mixed | Code::Forbidden | Code::Version
+            );
+            if dial.once && !passing || dial.alone && lasting {
+                return Err(ClientError::Refused {
+                    server: server(),
+                    code,
+                    message,
+                });
+            }
+            line(&dial.line).refused = !passing;
+            message
+        }
+    };
+    if impatient {
+        return Err(ClientError::Lost {
+            server: server(),
+            reason,
+        });
+    }
+    Ok(Some(reason))
 }
 
 fn note(shared: &SharedLine, reason: &str, hint: Option<&str>, wait: Duration) {
@@ -173,6 +179,7 @@ async fn session(
         epoch,
         outbox,
         window: Arc::clone(&window),
+        asked: Arc::new(Asked::new()),
     };
     let end = tokio::select! {
         end = talk(dial, &connection.server_id, link.clone(), &mut frames, inputs, served) => end,
@@ -180,6 +187,7 @@ async fn session(
         () = keep_alive(&link.outbox) => End::Lost("the connection failed".to_owned()),
     };
     window.close();
+    link.asked.close();
     drop(link);
     drop(inputs.send(Input::Disconnected(epoch)).await);
     if matches!(end, End::Stopped) {
@@ -219,6 +227,23 @@ async fn keep_alive(outbox: &Outbox) {
     }
 }
 
+/// How a line ended, for a person.
+fn lost(dial: &Dial, server_id: &str, error: &PumpError) -> End {
+    let PumpError::Io(error) = error else {
+        return End::Lost(format!("lost the server at `{}`: {error}", dial.address));
+    };
+    let reason = match dial.connector.rejected(server_id, error) {
+        Some(why) => why.to_string(),
+        // It was killed, or its machine went: what the TLS library says of it helps nobody.
+        None if error.kind() == ErrorKind::UnexpectedEof => "the server ended".to_owned(),
+        None => error.to_string(),
+    };
+    End::Lost(format!(
+        "the connection to `{}` failed: {reason}",
+        dial.address
+    ))
+}
+
 async fn talk(
     dial: &Dial,
     server_id: &str,
@@ -229,28 +254,12 @@ async fn talk(
 ) -> End {
     let epoch = link.epoch;
     let window = Arc::clone(&link.window);
+    let asked = Arc::clone(&link.asked);
     let mut link = Some(link);
     loop {
         let (response, frame) = match next(frames).await {
             Ok(next) => next,
-            Err(PumpError::Io(error)) => {
-                let rejected = dial.connector.rejected(server_id, &error);
-                let reason = match rejected {
-                    Some(why) => why.to_string(),
-                    // It was killed, or its machine went: what the TLS library says of it helps nobody.
-                    None if error.kind() == ErrorKind::UnexpectedEof => {
-                        "the server ended".to_owned()
-                    }
-                    None => error.to_string(),
-                };
-                return End::Lost(format!(
-                    "the connection to `{}` failed: {reason}",
-                    dial.address
-                ));
-            }
-            Err(error) => {
-                return End::Lost(format!("lost the server at `{}`: {error}", dial.address));
-            }
+            Err(error) => return lost(dial, server_id, &error),
         };
         let input = match response {
             Response::Welcome {
@@ -280,6 +289,15 @@ async fn talk(
                 }
             }
             Response::Refused { code, message } => return End::Refused(code, message),
+            Response::Recipe {
+                id,
+                size,
+                last,
+                failed,
+            } => {
+                asked.part(id, size, last, failed.is_some(), &frame.body);
+                continue;
+            }
             Response::Received { bytes } => {
                 window.add_permits(usize::try_from(bytes).unwrap_or(0));
                 continue;

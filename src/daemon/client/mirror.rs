@@ -1,6 +1,7 @@
 //! The engine's thread: events, answers and the time in; messages and jobs out.
 
 use super::ClientError;
+use super::asked::Asked;
 use super::uploader::{Job, Uploader};
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::debounce::Hint;
@@ -30,6 +31,8 @@ pub(super) struct Link {
     pub(super) outbox: Outbox,
     /// Bytes of uploads that may still be sent. Closed when the session ends.
     pub(super) window: Arc<Semaphore>,
+    /// Recipes that were asked for.
+    pub(super) asked: Arc<Asked>,
 }
 
 /// What the engine's thread is told.

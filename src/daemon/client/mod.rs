@@ -2,6 +2,7 @@
 //!
 //! A server that is away delays no other: each mirror has its own watches, queue, view and connection.
 
+mod asked;
 mod connection;
 mod handle;
 mod mirror;

@@ -3,14 +3,14 @@
 
 use super::mirror::{Input, Link};
 use crate::daemon::pump::Outgoing;
-use crate::delta::{ContentHasher, DeltaEncoder, Instruction, block_size};
+use crate::delta::{ContentHasher, DeltaEncoder, Instruction, Recipe, block_size};
 use crate::engine::client::{ReadOutcome, UploadJob};
 use crate::engine::source::{Found, FoundKind, SourceError};
 use crate::host::random;
 use crate::host::recipes::RecipeStore;
 use crate::host::source::{SourceRoot, stat_fd};
-use crate::model::Digest;
 use crate::model::limits::MAX_PIECE;
+use crate::model::{Digest, RelPath};
 use crate::wire::{Request, WirePath};
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -173,11 +173,10 @@ impl Reader {
             }
             file.rewind().map_err(|error| failed(&error))?;
         }
-        let old = job
-            .job
-            .base
-            .as_ref()
-            .and_then(|(path, digest)| Some((path, self.recipes.get(digest)?)));
+        let old = job.job.base.as_ref().and_then(|(path, digest)| {
+            let recipe = self.recipes.get(digest);
+            Some((path, recipe.or_else(|| self.ask(job, path, size))?))
+        });
         let open = Request::UploadOpen {
             upload: job.job.upload,
             base: old.as_ref().map(|(path, _)| WirePath::from(*path)),
@@ -193,13 +192,10 @@ impl Reader {
             Some((_, recipe)) => DeltaEncoder::against(recipe),
             None => {
                 let block = self.block_size.unwrap_or_else(|| block_size(size));
-                DeltaEncoder::fresh(
-                    block,
-                    random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1),
-                )
+                DeltaEncoder::fresh(block, seed())
             }
         };
-        self.pass(&mut file, &found, &mut buffer, |piece| {
+        let end = self.pass(&mut file, &found, &mut buffer, |piece| {
             let mut sent = Ok(());
             encoder.push(piece, &mut |instruction| {
                 if sent.is_ok() {
@@ -216,55 +212,111 @@ impl Reader {
         });
         sent?;
         sender.flush()?;
+        if end == End::Grown {
+            self.check_prefix(&mut file, &found, &mut buffer, encoded.digest)?;
+        }
         self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
         Ok((found, encoded.digest))
     }
 
-    /// Feeds a file in chunks from front to back. It is an error if it is not the same before and after, or if it has
-    /// another length than it said.
+    /// Asks the server for the recipe of its version of a file, where this side has lost it.
+    fn ask(&self, job: &Job, path: &RelPath, size: u64) -> Option<Arc<Recipe>> {
+        let block = self.block_size.unwrap_or_else(|| block_size(size));
+        let seed = seed();
+        let id = job.job.upload;
+        let answer = job.link.asked.expect(id, block, seed);
+        let request = Request::Recipe {
+            id,
+            path: WirePath::from(path),
+            block,
+            seed,
+        };
+        let frame = Outgoing::new(&request, Vec::new());
+        job.link.outbox.urgent.blocking_send(frame).ok()?;
+        self.runtime.block_on(answer).ok().map(Arc::new)
+    }
+
+    /// Feeds as many bytes of a file as it had, in chunks from front to back, and says whether it is still the same or
+    /// has only grown. It is an error if it changed in any other way.
     fn pass(
         &self,
         file: &mut File,
         found: &Found,
         buffer: &mut [u8],
         mut feed: impl FnMut(&[u8]) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+    ) -> Result<End, Stop> {
         let FoundKind::File { size } = found.kind else {
             return Err(changed());
         };
-        let (mut total, mut chunks) = (0u64, 0usize);
-        loop {
+        let (mut left, mut chunks) = (size, 0usize);
+        while left > 0 {
             if self.stop.is_cancelled() {
                 return Err(Stop::Silent);
             }
-            let filled = fill(file, buffer).map_err(|error| failed(&error))?;
-            let piece = buffer.get(..filled).unwrap_or_default();
-            total += filled as u64;
-            chunks += 1;
-            if total > size {
+            let wanted = buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+            let filled = fill(file, chunk).map_err(|error| failed(&error))?;
+            if filled < wanted {
                 return Err(changed());
             }
-            let last = filled < buffer.len();
-            if last || chunks.is_multiple_of(CHECK) {
-                let now = stat_fd(&*file).map_err(|error| failed(&error))?;
-                if now != *found || last && total != size {
-                    return Err(changed());
-                }
+            left -= filled as u64;
+            chunks += 1;
+            if chunks.is_multiple_of(CHECK) {
+                still(file, found)?;
             }
-            if !piece.is_empty() {
-                feed(piece)?;
-            }
-            if last {
-                // Once more after the last byte went: what was hashed and sent is one version of the file.
-                let now = stat_fd(&*file).map_err(|error| failed(&error))?;
-                return if now == *found {
-                    Ok(())
-                } else {
-                    Err(changed())
-                };
-            }
+            feed(chunk)?;
+        }
+        // After the last byte went: what was hashed and sent is one version of the file.
+        still(file, found)
+    }
+
+    /// A file that is appended to without rest never is the same before and after. But if its first bytes are the
+    /// same when they are read again, they were one version of it.
+    fn check_prefix(
+        &self,
+        file: &mut File,
+        found: &Found,
+        buffer: &mut [u8],
+        digest: Digest,
+    ) -> Result<(), Stop> {
+        file.rewind().map_err(|error| failed(&error))?;
+        let mut hasher = ContentHasher::new();
+        self.pass(file, found, buffer, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        if hasher.finish().1 == digest {
+            Ok(())
+        } else {
+            Err(changed())
         }
     }
+}
+
+/// What became of a file while it was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing.
+    Same,
+    /// It is longer now.
+    Grown,
+}
+
+fn still(file: &File, found: &Found) -> Result<End, Stop> {
+    let now = stat_fd(file).map_err(|error| failed(&error))?;
+    match (&now.kind, &found.kind) {
+        _ if now == *found => Ok(End::Same),
+        (FoundKind::File { size: now }, FoundKind::File { size: before }) if now > before => {
+            Ok(End::Grown)
+        }
+        _ => Err(changed()),
+    }
+}
+
+fn seed() -> u64 {
+    random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1)
 }
 
 fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
