@@ -162,12 +162,7 @@ impl Reader {
         };
         let mut buffer = vec![0u8; CHUNK];
         if job.job.known.iter().any(|(known, _)| *known == size) {
-            let mut hasher = ContentHasher::new();
-            self.pass(&mut file, &found, &mut buffer, |piece| {
-                hasher.update(piece);
-                Ok(())
-            })?;
-            let digest = hasher.finish().1;
+            let digest = self.recognise(job, &mut file, &found, &mut buffer)?;
             if job.job.known.contains(&(size, digest)) {
                 return Err(Stop::Outcome(ReadOutcome::Known { found, digest }));
             }
@@ -217,6 +212,43 @@ impl Reader {
         }
         self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
         Ok((found, encoded.digest))
+    }
+
+    /// The digest of a file that the server may hold as it is. If it does, its recipe is needed at the next change: it is
+    /// made now, unless there is one.
+    fn recognise(
+        &self,
+        job: &Job,
+        file: &mut File,
+        found: &Found,
+        buffer: &mut [u8],
+    ) -> Result<Digest, Stop> {
+        let FoundKind::File { size } = found.kind else {
+            return Err(changed());
+        };
+        let known = job.job.known.iter().map(|(_, digest)| digest);
+        if known
+            .clone()
+            .any(|digest| self.recipes.get(digest).is_some())
+        {
+            let mut hasher = ContentHasher::new();
+            self.pass(file, found, buffer, |piece| {
+                hasher.update(piece);
+                Ok(())
+            })?;
+            return Ok(hasher.finish().1);
+        }
+        let block = self.block_size.unwrap_or_else(|| block_size(size));
+        let mut encoder = DeltaEncoder::fresh(block, seed());
+        self.pass(file, found, buffer, |piece| {
+            encoder.push(piece, &mut |_| {});
+            Ok(())
+        })?;
+        let encoded = encoder.finish(&mut |_| {});
+        if known.into_iter().any(|digest| *digest == encoded.digest) {
+            self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
+        }
+        Ok(encoded.digest)
     }
 
     /// Asks the server for the recipe of its version of a file, where this side has lost it.
