@@ -79,7 +79,7 @@ impl Server {
             .into_iter()
             .map(|share| (share.name, share.path))
             .collect();
-        let shares = Shares::open(&options.directory, placed, durability)?;
+        let shares = Shares::open(&options.directory, placed, durability, Some(state.path()))?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),
             source,
@@ -126,7 +126,7 @@ impl Server {
             async move { answers.answer(&question) }
         });
         let control = tokio::spawn(answering);
-        let (shares, token) = (self.shares, stop.clone());
+        let (shares, token) = (Arc::clone(&self.shares), stop.clone());
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
             self.listener,
@@ -147,6 +147,8 @@ impl Server {
         )
         .await;
         drop(control.await);
+        let shares = self.shares;
+        drop(tokio::task::spawn_blocking(move || shares.close()).await);
     }
 }
 
