@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod support;
 mod tidy;
+mod wire_compat;
 
 /// Files that are compared with what the code gives: `SYNCD_BLESS=1 cargo test` writes them anew.
 fn bless_or_compare(path: &std::path::Path, now: &str) {
