@@ -107,7 +107,7 @@ impl Server {
             path: options.directory.clone(),
             source,
         };
-        let shares = Shares::open(&options.directory, placed, durability).map_err(refused)?;
+        let shares = Shares::open(&options.directory, placed, durability, Some(state.path())).map_err(refused)?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),
             source,
@@ -184,6 +184,8 @@ impl Server {
         )
         .await;
         drop(control.await);
+        let shares = self.shares;
+        drop(tokio::task::spawn_blocking(move || shares.close()).await);
     }
 }
 

@@ -69,11 +69,9 @@ pub trait Store: Send + Sync + 'static {
     /// When it cannot be seen. A missing parent is [`Fault::Changed`].
     fn lstat(&self, path: &RelPath) -> Result<Option<Found>, StoreError>;
 
-    /// What a directory holds, in no order, without the private directory at the top.
-    ///
-    /// # Errors
-    /// When it is no directory, or cannot be read.
-    fn scan(&self, dir: &RelPath) -> Result<Vec<Scanned>, StoreError>;
+    /// What each of these directories holds, in no order, without the private directory at the top; an error when it is no
+    /// directory, or cannot be read.
+    fn scan(&self, dirs: &[RelPath]) -> Vec<Result<Vec<Scanned>, StoreError>>;
 
     /// Reads a regular file from front to back, in pieces, and says what it was.
     ///

@@ -14,6 +14,7 @@ mod config;
 mod support;
 mod tidy;
 mod trees;
+mod wire_compat;
 
 /// Files that are compared with what the code gives: `SYNCD_BLESS=1 cargo test` writes them anew.
 fn bless_or_compare(path: &std::path::Path, now: &str) {

@@ -59,8 +59,8 @@ const MAX_LINES: usize = 400;
 /// Files that were longer when the rule came. A number here only shrinks.
 const LONGER: &[(&str, usize)] = &[
     ("src/engine/client/mod.rs", 478),
-    ("src/engine/client/resolve.rs", 436),
-    ("src/index/tree.rs", 534),
+    ("src/engine/client/resolve.rs", 413),
+    ("src/index/tree.rs", 431),
     ("src/wire/message.rs", 442),
 ];
 

@@ -92,7 +92,7 @@ fn mutate(id: u64, ops: Vec<Op>) -> Request {
 impl Server {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shares = Shares::open(dir.path(), BTreeMap::new(), Durability::Full).unwrap();
+        let shares = Shares::open(dir.path(), BTreeMap::new(), Durability::Full, None).unwrap();
         Self {
             dir,
             shares,
@@ -483,8 +483,8 @@ async fn a_writer_is_remembered_and_a_take_over_keeps_what_it_removes() {
     // A new server on the same directory.
     let path = server.path().to_owned();
     let empty = tempfile::tempdir().unwrap();
-    server.shares = Shares::open(empty.path(), BTreeMap::new(), Durability::Full).unwrap();
-    server.shares = Shares::open(&path, BTreeMap::new(), Durability::Full).unwrap();
+    server.shares = Shares::open(empty.path(), BTreeMap::new(), Durability::Full, None).unwrap();
+    server.shares = Shares::open(&path, BTreeMap::new(), Durability::Full, None).unwrap();
     let mut again = server.connect(device("a"));
     again.send(&hello(None, 'a'), &[]).await;
     let (welcome, _) = again.receive().await;
@@ -555,7 +555,7 @@ async fn named_shares_and_the_directory_itself_exclude_each_other() {
         other.send(&hello(share, 'b'), &[]).await;
         assert_eq!(other.refused().await, code, "{share:?}");
     }
-    let elsewhere = Shares::open(server.path(), BTreeMap::new(), Durability::Full);
+    let elsewhere = Shares::open(server.path(), BTreeMap::new(), Durability::Full, None);
     assert!(elsewhere.is_err(), "a second server on one directory");
     named.close().await.unwrap();
 }

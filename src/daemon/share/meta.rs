@@ -84,6 +84,13 @@ impl Meta {
         }
     }
 
+    /// The name of the share's index among the indexes of a server.
+    pub(super) fn index_file(&self) -> String {
+        // The id is what the file says: it may be no name at all.
+        let hash = blake3::hash(self.id.as_bytes()).to_hex();
+        format!("index-{}", hash.get(..32).unwrap_or_default())
+    }
+
     /// Writes it durably.
     pub(super) fn save(&self, private: &Private) -> Result<(), MetaError> {
         let bytes = serde_json::to_vec_pretty(self)?;

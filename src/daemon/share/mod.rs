@@ -1,24 +1,26 @@
 //! One share while the server runs: its engine, its writer, and what the status says of it.
 
+mod held;
+mod index;
 mod meta;
 mod shares;
 
+pub use held::Held;
 pub use meta::MetaError;
 pub use shares::{Shares, SharesError};
 
+use crate::daemon::share::index::{Keeper, Opened};
 use crate::daemon::share::meta::{Meta, Use, WriterMeta};
 use crate::daemon::status::{PathProblem, ShareStatus, Writer};
-use crate::engine::ports::StoreError;
-use crate::engine::server::{Applied, Group, Listing, Server};
+use crate::engine::server::{Look, Server};
 use crate::host::devices::DeviceInfo;
-use crate::host::disk::{DiskStore, Durability, Private, Staged};
+use crate::host::disk::{DiskStore, Durability, Private};
 use crate::host::root::Root;
-use crate::host::{clock, random, thread};
-use crate::index::Tree;
-use crate::model::{Name, RelPath, escape};
-use crate::wire::{Code, Response};
+use crate::host::{random, thread};
+use crate::model::escape;
+use crate::wire::Code;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
@@ -26,6 +28,16 @@ use tokio_util::sync::CancellationToken;
 
 /// How many problems the status names.
 const NAMED_PROBLEMS: usize = 100;
+/// How many paths that somebody else changed a look names in the log.
+const NAMED_DRIFT: usize = 20;
+
+/// How the shares of a server are kept.
+#[derive(Clone, Copy, Debug)]
+struct How<'a> {
+    durability: Durability,
+    /// Where the indexes are; none are kept without.
+    state: Option<&'a Path>,
+}
 
 /// Why a session is not opened, or ends: what the peer is told.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -55,11 +67,17 @@ impl Refusal {
 /// One share.
 #[derive(Debug)]
 pub struct Share {
+    /// First, so that the index is closed while the directory is still locked.
+    keeper: Keeper,
     name: Option<String>,
     path: PathBuf,
     private: Arc<Private>,
     store: Arc<DiskStore>,
-    core: Mutex<Server<DiskStore>>,
+    core: Arc<Mutex<Server<DiskStore>>>,
+    /// Files whose content was read to be compared, since the share was opened.
+    read: AtomicU64,
+    /// Whether the directory was looked at since the share was opened.
+    looked: AtomicBool,
     lease: Mutex<Lease>,
     /// Grows with every session; whoever holds an older number commits nothing any more.
     epoch: AtomicU64,
@@ -99,17 +117,6 @@ pub struct Claim {
     pub take_over: bool,
 }
 
-/// A session's hold on a share.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// The share.
-    pub share: Arc<Share>,
-    /// The number of the session.
-    pub epoch: u64,
-    /// Cancelled when a newer session of the writer comes.
-    pub replaced: CancellationToken,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that panicked leaves at worst a tree that differs from the disk; the next session compares them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,11 +129,15 @@ impl Share {
         root: Root,
         private: Arc<Private>,
         meta: Meta,
-        durability: Durability,
+        how: How<'_>,
     ) -> Result<Arc<Self>, SharesError> {
-        let store = Arc::new(DiskStore::open(root, &private, durability)?);
-        let generation = random::hex::<16>()?;
-        let core = Server::new(Arc::clone(&store), Tree::new(), generation, 0);
+        let store = Arc::new(DiskStore::open(root, &private, how.durability)?);
+        let file = how.state.map(|state| state.join(meta.index_file()));
+        let known = Opened::load(file.as_deref())?;
+        let run = (known.generation, known.version);
+        let core = Server::new(Arc::clone(&store), known.tree, run, known.memory);
+        let core = Arc::new(Mutex::new(core));
+        let keeper = Keeper::start(known.store, &core).map_err(SharesError::Thread)?;
         let (sweeper, wake) = sync_channel(1);
         let sweep = store.sweeper();
         // It ends when the share is dropped; nobody has to wait for rubbish.
@@ -137,11 +148,14 @@ impl Share {
         })
         .map_err(SharesError::Thread)?;
         let share = Arc::new(Self {
+            keeper,
             name,
             path: path.to_owned(),
             private,
             store,
-            core: Mutex::new(core),
+            core,
+            read: AtomicU64::new(0),
+            looked: AtomicBool::new(false),
             lease: Mutex::new(Lease {
                 meta,
                 session: None,
@@ -152,6 +166,29 @@ impl Share {
         });
         share.wake_sweeper();
         Ok(share)
+    }
+
+    /// Ends the share: nothing is committed any more, and its index is saved and closed in order.
+    pub fn close(&self) {
+        {
+            let _core = lock(&self.core);
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.keeper.close();
+    }
+
+    /// How many files were read to be compared with the index, since the share was opened.
+    #[must_use]
+    pub fn files_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Whether the index on the disk has all of it.
+    #[must_use]
+    pub fn is_saved(&self) -> bool {
+        let core = lock(&self.core);
+        let run = (core.generation().to_owned(), core.version());
+        !core.tree().is_touched() && self.keeper.has(&run)
     }
 
     /// Its store.
@@ -276,6 +313,30 @@ impl Share {
             paused: core.paused().map(str::to_owned),
             last_commit: commit.or(seen.last_commit),
         };
+        drop(seen);
+        self.keeper.wake();
+    }
+
+    /// Says what a look at the directory found. A run of the index ends where it turns out to be behind.
+    fn tell(&self, core: &mut Server<DiskStore>, look: &Look) {
+        let first = !self.looked.swap(true, Ordering::Relaxed);
+        self.read.fetch_add(look.read, Ordering::Relaxed);
+        let (share, differences) = (self.title(), look.differences);
+        if look.read > 0 || look.differences > 0 {
+            tracing::info!(%share, differences, read = look.read, "the directory was compared with the index");
+        }
+        if !look.drift {
+            return;
+        }
+        for path in look.paths.iter().take(NAMED_DRIFT) {
+            tracing::warn!(%share, %path, "somebody else changed the share");
+        }
+        if first {
+            match random::hex::<16>() {
+                Ok(generation) => core.renew(generation),
+                Err(error) => tracing::error!(%error, "the index goes on under its old name"),
+            }
+        }
     }
 
     fn wake_sweeper(&self) {
@@ -286,123 +347,5 @@ impl Share {
     }
 }
 
-impl Held {
-    /// Whether no newer session has come.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.share.epoch.load(Ordering::SeqCst) == self.epoch
-    }
-
-    /// The engine, for as long as this session is the share's.
-    fn core(&self) -> Result<MutexGuard<'_, Server<DiskStore>>, Refusal> {
-        let core = lock(&self.share.core);
-        if self.is_current() {
-            Ok(core)
-        } else {
-            Err(Refusal::replaced())
-        }
-    }
-
-    /// Compares the share with its directory, and greets. The message and its body.
-    ///
-    /// # Errors
-    /// When a newer session has come.
-    pub fn welcome(&self, minor: u16) -> Result<(Response, Vec<u8>), Refusal> {
-        let (id, settled) = {
-            let lease = lock(&self.share.lease);
-            (lease.meta.id.clone(), lease.meta.settled)
-        };
-        let mut core = self.core()?;
-        let keep = || {
-            let time = humantime::format_rfc3339_seconds(clock::wall()).to_string();
-            Name::new(time.as_bytes()).ok()
-        };
-        core.forget_session();
-        core.set_keep(if settled { None } else { keep() });
-        let differences = core.refresh();
-        if differences > 0 {
-            tracing::info!(share = %self.share.title(), differences, "the directory differed from the index");
-        }
-        self.share.note(&core, None);
-        let welcome = Response::Welcome {
-            minor,
-            share: id,
-            generation: core.generation().to_owned(),
-            version: core.version(),
-            first_contact: !settled,
-        };
-        Ok((welcome, core.root_sum().to_bytes().to_vec()))
-    }
-
-    /// Brings a large group into view; see [`Server::begin`].
-    ///
-    /// # Errors
-    /// When a newer session has come: nothing of the group came into view.
-    pub fn begin(
-        &self,
-        group: Group<Staged>,
-        synced: &Result<(), StoreError>,
-    ) -> Result<Applied, Refusal> {
-        Ok(self.core()?.begin(group, synced))
-    }
-
-    /// Ends what was begun; see [`Server::end`]. The answers.
-    ///
-    /// # Errors
-    /// When a newer session has come; what was begun stays in view.
-    pub fn end(
-        &self,
-        applied: Applied,
-        synced: &Result<(), StoreError>,
-    ) -> Result<Vec<Response>, Refusal> {
-        let mut core = self.core()?;
-        let answers = core.end(applied, synced);
-        self.share.note(&core, Some(Instant::now()));
-        drop(core);
-        self.share.wake_sweeper();
-        Ok(answers)
-    }
-
-    /// Commits a group. The answers.
-    ///
-    /// # Errors
-    /// When a newer session has come: nothing of the group was committed.
-    pub fn commit(&self, group: Group<Staged>) -> Result<Vec<Response>, Refusal> {
-        let mut core = self.core()?;
-        let answers = core.commit(group);
-        self.share.note(&core, Some(Instant::now()));
-        drop(core);
-        self.share.wake_sweeper();
-        Ok(answers)
-    }
-
-    /// What a directory of the share holds.
-    ///
-    /// # Errors
-    /// When a newer session has come.
-    pub fn list(&self, id: u64, path: &RelPath, after: Option<&[u8]>) -> Result<Listing, Refusal> {
-        Ok(self.core()?.list(id, path, after))
-    }
-
-    /// Ends the first contact.
-    ///
-    /// # Errors
-    /// When a newer session has come, or this cannot be recorded.
-    pub fn settle(&self) -> Result<(), Refusal> {
-        let mut core = self.core()?;
-        let mut lease = lock(&self.share.lease);
-        let mut meta = lease.meta.clone();
-        meta.settled = true;
-        self.share.record(&mut lease, meta)?;
-        core.set_keep(None);
-        Ok(())
-    }
-
-    /// Lets go of the share; its writer stays its writer.
-    pub fn detach(&self) {
-        let mut lease = lock(&self.share.lease);
-        if self.is_current() {
-            lease.session = None;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

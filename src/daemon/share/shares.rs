@@ -1,6 +1,6 @@
 //! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
 
-use super::{Claim, Held, Meta, MetaError, Refusal, Share, Use, lock};
+use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Use, lock};
 use crate::daemon::status::ShareStatus;
 use crate::host::disk::{Durability, OpenError, Private};
 use crate::host::random::{self, RandomError};
@@ -49,6 +49,7 @@ pub struct Shares {
     root: Root,
     private: Arc<Private>,
     durability: Durability,
+    state: Option<PathBuf>,
     placed: BTreeMap<String, PathBuf>,
     inner: Mutex<Inner>,
 }
@@ -58,10 +59,13 @@ struct Inner {
     /// How the directory itself is used.
     meta: Meta,
     open: BTreeMap<Option<String>, Arc<Share>>,
+    /// No share is opened any more.
+    closed: bool,
 }
 
 impl Shares {
-    /// Opens and locks a server directory, which must exist. `placed` are shares that lie elsewhere, by name.
+    /// Opens and locks a server directory, which must exist. `placed` are shares that lie elsewhere, by name; `state` is
+    /// where their indexes are kept, for this server alone.
     ///
     /// # Errors
     /// When it is no directory, another server has it, or its state is damaged.
@@ -69,6 +73,7 @@ impl Shares {
         path: &Path,
         placed: BTreeMap<String, PathBuf>,
         durability: Durability,
+        state: Option<&Path>,
     ) -> Result<Arc<Self>, SharesError> {
         let root = open_root(path)?;
         let private = Arc::new(Private::open(&root)?);
@@ -78,10 +83,12 @@ impl Shares {
             root,
             private,
             durability,
+            state: state.map(Path::to_owned),
             placed,
             inner: Mutex::new(Inner {
                 meta,
                 open: BTreeMap::new(),
+                closed: false,
             }),
         }))
     }
@@ -113,9 +120,28 @@ impl Shares {
         open.iter().map(|share| share.status()).collect()
     }
 
+    /// Ends all shares: nothing is committed any more, and their indexes are saved. Blocks, a few seconds at most.
+    pub fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        for share in inner.open.values() {
+            share.close();
+        }
+    }
+
+    fn how(&self) -> How<'_> {
+        How {
+            durability: self.durability,
+            state: self.state.as_deref(),
+        }
+    }
+
     fn share(&self, name: Option<&str>) -> Result<Arc<Share>, Refusal> {
         let key = name.map(check_name).transpose()?;
         let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(Refusal::new(Code::Stopping, "the server ends"));
+        }
         if let Some(share) = inner.open.get(&key) {
             return Ok(Arc::clone(share));
         }
@@ -145,7 +171,7 @@ impl Shares {
         })?;
         let private = Arc::clone(&self.private);
         let meta = inner.meta.clone();
-        Share::open(None, &self.path, root, private, meta, self.durability)
+        Share::open(None, &self.path, root, private, meta, self.how())
             .map_err(|error| unusable(&error))
     }
 
@@ -182,8 +208,7 @@ impl Shares {
                 .map_err(|error| unusable(&error.into()))?;
         }
         let name = Some(name.to_owned());
-        Share::open(name, path, root, private, meta, self.durability)
-            .map_err(|error| unusable(&error))
+        Share::open(name, path, root, private, meta, self.how()).map_err(|error| unusable(&error))
     }
 
     /// Records how the directory itself is used; the other way is refused from then on.

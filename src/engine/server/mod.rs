@@ -13,6 +13,7 @@ mod upload;
 
 pub use change::{Change, DecodeError, SetId, Source, decode};
 pub use listing::Listing;
+pub use refresh::Look;
 pub use stager::{Finished, Group, Item, Prepared, Stager};
 pub use upload::{Growing, UploadError};
 
@@ -25,6 +26,15 @@ use std::sync::Arc;
 
 /// How many problems are kept for the status; of more, only the log tells.
 const MAX_PROBLEMS: usize = 1000;
+
+/// How good a tree is before the directory was looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// It was kept to the last change: what differs on the disk was done by somebody else.
+    Whole,
+    /// It may lack the last changes, or everything: what differs says nothing.
+    Partial,
+}
 
 /// One share: its tree as the disk holds it, and what changes it.
 #[derive(Debug)]
@@ -40,6 +50,7 @@ pub struct Server<S: Store> {
     problems: BTreeMap<RelPath, Problem>,
     paused: Option<String>,
     drift: u64,
+    memory: Memory,
 }
 
 /// What a group touched and has to be made durable.
@@ -69,7 +80,12 @@ pub struct Applied {
 impl<S: Store> Server<S> {
     /// A share with what is known of it; an empty tree when nothing is.
     #[must_use]
-    pub fn new(store: Arc<S>, tree: Tree, generation: String, version: u64) -> Self {
+    pub fn new(
+        store: Arc<S>,
+        tree: Tree,
+        (generation, version): (String, u64),
+        memory: Memory,
+    ) -> Self {
         Self {
             store,
             tree,
@@ -80,6 +96,7 @@ impl<S: Store> Server<S> {
             problems: BTreeMap::new(),
             paused: None,
             drift: 0,
+            memory,
         }
     }
 
@@ -110,6 +127,12 @@ impl<S: Store> Server<S> {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Begins a new run of the index, in which versions count anew.
+    pub fn renew(&mut self, generation: String) {
+        self.generation = generation;
+        self.version = 0;
     }
 
     /// How many differences were found between the tree and the disk that the writer had not made.

@@ -1,8 +1,8 @@
 //! Looking at the disk: the tree is made equal to what is there, and what the writer had not made is counted as drift.
 
-use super::Server;
+use super::{Memory, Server};
 use crate::delta::ContentHasher;
-use crate::engine::ports::{Store, StoreError};
+use crate::engine::ports::{Scanned, Store, StoreError};
 use crate::engine::source::{Found, FoundKind};
 use crate::index::{Node, NodeId, Stat};
 use crate::model::{Digest, Entry, Fault, Kind, Name, RelPath};
@@ -11,12 +11,43 @@ use std::collections::HashSet;
 /// How often a file is read again that changes while it is read, before it is left out.
 const READS: usize = 3;
 
+/// How many directories the store is asked for at a time.
+const BATCH: usize = 64;
+/// How many paths that differ a look names.
+const NAMED: usize = 100;
+
+/// What a look at the disk found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Look {
+    /// Entries that differed from the tree.
+    pub differences: u64,
+    /// The first of them.
+    pub paths: Vec<RelPath>,
+    /// Files that were read.
+    pub read: u64,
+    /// Whether the differences are somebody else's doing.
+    pub drift: bool,
+}
+
+impl Look {
+    fn differs(&mut self, path: &RelPath) {
+        self.differences += 1;
+        if self.paths.len() < NAMED {
+            self.paths.push(path.clone());
+        }
+    }
+}
+
 impl<S: Store> Server<S> {
-    /// Compares the whole tree with the disk by `lstat`, and reads what does not match. How many entries differed.
-    pub fn refresh(&mut self) -> u64 {
-        let differences = self.look_below(self.tree.root());
-        self.count_drift(differences);
-        differences
+    /// Compares the whole tree with the disk by `lstat`, and reads what does not match.
+    pub fn refresh(&mut self) -> Look {
+        self.problems.clear();
+        let mut look = Look::default();
+        self.look_below(self.tree.root(), &mut look);
+        look.drift = look.differences > 0 && self.memory == Memory::Whole;
+        self.memory = Memory::Whole;
+        self.count(&look);
+        look
     }
 
     /// Compares one path with the disk; where it or an ancestor is a directory that was not known as one, with all below
@@ -46,119 +77,151 @@ impl<S: Store> Server<S> {
             match known {
                 Some(id) if on_the_way => dir = id,
                 _ => {
-                    let differences = self.relook_at(dir, &name, &at, found);
-                    self.count_drift(differences);
+                    let mut look = Look::default();
+                    self.relook_at(dir, &name, &at, found, &mut look);
+                    look.drift = true;
+                    self.count(&look);
                     return;
                 }
             }
         }
     }
 
-    fn relook_at(&mut self, dir: NodeId, name: &Name, path: &RelPath, found: Option<Found>) -> u64 {
+    fn relook_at(
+        &mut self,
+        dir: NodeId,
+        name: &Name,
+        path: &RelPath,
+        found: Option<Found>,
+        look: &mut Look,
+    ) {
         let Some(found) = found else {
-            return self.forget(dir, name);
+            if let Some(id) = self.tree.child(dir, name.as_bytes()) {
+                look.differs(path);
+                self.tree.remove(id);
+            }
+            return;
         };
         let known = self.tree.child(dir, name.as_bytes());
         let was_dir = known
             .and_then(|id| self.tree.get(id))
             .is_some_and(|node| node.entry.is_dir());
         let is_new_dir = found.kind == FoundKind::Directory && !was_dir;
-        let own = self.absorb(dir, name, path, found);
-        match self.tree.child(dir, name.as_bytes()) {
-            Some(id) if is_new_dir => own + self.look_below(id),
-            _ => own,
+        match self.absorb(dir, name, found, look) {
+            Some(id) if is_new_dir => self.look_below(id, look),
+            Some(_) => {}
+            None => {
+                if let Some(id) = known {
+                    look.differs(path);
+                    self.tree.remove(id);
+                }
+            }
         }
     }
 
-    fn count_drift(&mut self, differences: u64) {
-        if differences > 0 {
-            self.drift += differences;
+    fn count(&mut self, look: &Look) {
+        if look.differences > 0 {
             self.version += 1;
         }
+        if look.drift {
+            self.drift += look.differences;
+        }
     }
 
-    fn look_below(&mut self, top: NodeId) -> u64 {
-        let mut differences = 0;
+    /// Looks at everything below a directory. What is gone leaves the tree last: until then its digests serve what was
+    /// moved.
+    fn look_below(&mut self, top: NodeId, look: &mut Look) {
+        let mut gone = Vec::new();
         let mut todo = vec![top];
-        while let Some(dir) = todo.pop() {
-            let Some(path) = self.tree.path(dir) else {
-                continue;
-            };
-            let names = match self.store.scan(&path) {
-                Ok(names) => names,
+        while !todo.is_empty() {
+            let next = todo.split_off(todo.len().saturating_sub(BATCH));
+            let (ids, paths): (Vec<NodeId>, Vec<RelPath>) = next
+                .into_iter()
+                .filter_map(|id| Some((id, self.tree.path(id)?)))
+                .unzip();
+            let scanned = self.store.scan(&paths);
+            for ((dir, path), names) in ids.into_iter().zip(&paths).zip(scanned) {
+                match names {
+                    Ok(names) => self.enter(dir, names, &mut todo, &mut gone, look),
+                    Err(error) => self.note_problem(path, &error),
+                }
+            }
+        }
+        for id in gone {
+            if let Some(path) = self.tree.path(id) {
+                look.differs(&path);
+            }
+            self.tree.remove(id);
+        }
+    }
+
+    /// Enters what a directory holds.
+    fn enter(
+        &mut self,
+        dir: NodeId,
+        names: Vec<Scanned>,
+        todo: &mut Vec<NodeId>,
+        gone: &mut Vec<NodeId>,
+        look: &mut Look,
+    ) {
+        let mut seen = HashSet::with_capacity(names.len());
+        for (name, found) in names {
+            let entered = match found {
+                Ok(found) => {
+                    let is_dir = found.kind == FoundKind::Directory;
+                    let entered = self.absorb(dir, &name, found, look);
+                    todo.extend(entered.filter(|_| is_dir));
+                    entered
+                }
                 Err(error) => {
-                    self.note_problem(&path, &error);
-                    continue;
+                    if let Some(path) = self.path_of(dir, &name) {
+                        self.note_problem(&path, &error);
+                    }
+                    None
                 }
             };
-            let mut seen = HashSet::with_capacity(names.len());
-            for (name, found) in names {
-                let Ok(inner) = path.join(&name) else {
-                    continue;
-                };
-                match found {
-                    Ok(found) => {
-                        let is_dir = found.kind == FoundKind::Directory;
-                        differences += self.absorb(dir, &name, &inner, found);
-                        if is_dir {
-                            todo.extend(self.tree.child(dir, name.as_bytes()));
-                        }
-                    }
-                    Err(error) => {
-                        self.note_problem(&inner, &error);
-                        differences += self.forget(dir, &name);
-                    }
-                }
-                seen.insert(name);
-            }
-            differences += self.forget_unseen(dir, &seen);
+            seen.extend(entered);
         }
-        differences
-    }
-
-    fn forget_unseen(&mut self, dir: NodeId, seen: &HashSet<Name>) -> u64 {
         let Some(node) = self.tree.get(dir) else {
-            return 0;
+            return;
         };
-        let gone: Vec<NodeId> = node
-            .children()
-            .filter(|(name, _)| !seen.contains(*name))
-            .map(|(_, id)| id)
-            .collect();
-        for id in &gone {
-            self.tree.remove(*id);
-        }
-        gone.len() as u64
+        let unseen = node.children().map(|(_, id)| id);
+        gone.extend(unseen.filter(|id| !seen.contains(id)));
     }
 
-    fn forget(&mut self, dir: NodeId, name: &Name) -> u64 {
-        match self.tree.child(dir, name.as_bytes()) {
-            Some(id) => {
-                self.tree.remove(id);
-                1
-            }
-            None => 0,
-        }
+    fn path_of(&self, dir: NodeId, name: &Name) -> Option<RelPath> {
+        self.tree.path(dir)?.join(name).ok()
     }
 
-    /// Enters what was found under a name into the tree. How many entries differed: none or one.
-    fn absorb(&mut self, dir: NodeId, name: &Name, path: &RelPath, found: Found) -> u64 {
-        let known = self
-            .tree
-            .child(dir, name.as_bytes())
-            .and_then(|id| self.tree.get(id));
-        let trusted = known.and_then(|node| trusted_digest(node, &found));
+    /// Enters what was found under a name into the tree. Its node, unless it is nothing that a tree holds.
+    fn absorb(
+        &mut self,
+        dir: NodeId,
+        name: &Name,
+        found: Found,
+        look: &mut Look,
+    ) -> Option<NodeId> {
+        let known = self.tree.child(dir, name.as_bytes());
+        if let Some(id) = known
+            && self
+                .tree
+                .get(id)
+                .is_some_and(|node| is_as_found(node, &found))
+        {
+            return known;
+        }
+        let path = self.path_of(dir, name)?;
         let (kind, found) = match found.kind.clone() {
             FoundKind::Directory => (Kind::Directory, found),
             FoundKind::Symlink { target } => (Kind::Symlink { target }, found),
-            FoundKind::Special(_) => return self.forget(dir, name),
-            FoundKind::File { size } => match trusted.map(|digest| (digest, size)) {
-                Some((digest, size)) => (Kind::File { size, digest }, found),
-                None => match self.hash(path) {
+            FoundKind::Special(_) => return None,
+            FoundKind::File { size } => match self.known_digest(known, &found) {
+                Some(digest) => (Kind::File { size, digest }, found),
+                None => match self.hash(&path, look) {
                     Ok((digest, size, found)) => (Kind::File { size, digest }, found),
                     Err(error) => {
-                        self.note_problem(path, &error);
-                        return self.forget(dir, name);
+                        self.note_problem(&path, &error);
+                        return None;
                     }
                 },
             },
@@ -168,24 +231,28 @@ impl<S: Store> Server<S> {
             mode: found.mode,
             mtime: found.mtime,
         };
-        let known = self.tree.child(dir, name.as_bytes());
-        let same = known
-            .and_then(|id| self.tree.get(id))
-            .is_some_and(|node| node.entry == entry);
-        match known {
-            Some(id) if same => self.tree.set_stat(id, Some(found.stat)),
-            _ => {
-                self.tree.put(dir, name, entry, Some(found.stat));
-            }
+        let node = known.and_then(|id| self.tree.get(id));
+        if node.is_some_and(|node| node.entry == entry) {
+            self.tree.set_stat(known?, Some(found.stat));
+            return known;
         }
-        u64::from(!same)
+        look.differs(&path);
+        self.tree.put(dir, name, entry, Some(found.stat))
+    }
+
+    /// The digest of a file that was read when it was the same, at its path or before its directory was moved.
+    fn known_digest(&self, known: Option<NodeId>, found: &Found) -> Option<Digest> {
+        let elsewhere = self.tree.by_inode(found.stat.inode);
+        let mut nodes = known.into_iter().chain(elsewhere);
+        nodes.find_map(|id| trusted_digest(self.tree.get(id)?, found))
     }
 
     /// Reads a file. Its digest, its size, and what it was when it was read.
-    fn hash(&self, path: &RelPath) -> Result<(Digest, u64, Found), StoreError> {
+    fn hash(&self, path: &RelPath, look: &mut Look) -> Result<(Digest, u64, Found), StoreError> {
         let mut last = StoreError::changed("it was not read");
         for _ in 0..READS {
             let mut hasher = ContentHasher::new();
+            look.read += 1;
             match self.store.read(path, &mut |bytes| hasher.update(bytes)) {
                 Ok(found) => {
                     let (size, digest) = hasher.finish();
@@ -196,6 +263,29 @@ impl<S: Store> Server<S> {
             }
         }
         Err(last)
+    }
+}
+
+/// Whether a node is what was found, down to what the disk says of it. A directory's change time says nothing: it
+/// changes with what the directory holds.
+fn is_as_found(node: &Node, found: &Found) -> bool {
+    let Some(stat) = &node.stat else {
+        return false;
+    };
+    if node.entry.mode != found.mode || node.entry.mtime != found.mtime {
+        return false;
+    }
+    match (&node.entry.kind, &found.kind) {
+        (Kind::Directory, FoundKind::Directory) => {
+            (stat.inode, stat.birth) == (found.stat.inode, found.stat.birth)
+        }
+        (Kind::File { size, .. }, FoundKind::File { size: now }) => {
+            size == now && *stat == found.stat
+        }
+        (Kind::Symlink { target }, FoundKind::Symlink { target: now }) => {
+            target == now && *stat == found.stat
+        }
+        _ => false,
     }
 }
 

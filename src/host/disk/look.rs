@@ -13,6 +13,8 @@ use rustix::io::{Errno, Result, read as read_some};
 
 /// How much of a file is read at a time, in bytes.
 const PIECE: usize = 4 * LEAF;
+/// So many directories are read by a thread of their own at least.
+const WORTH_A_THREAD: usize = 8;
 
 pub(super) fn lstat(root: &Root, path: &RelPath) -> std::result::Result<Option<Found>, StoreError> {
     let look = || {
@@ -26,11 +28,33 @@ pub(super) fn lstat(root: &Root, path: &RelPath) -> std::result::Result<Option<F
     }
 }
 
-pub(super) fn scan(root: &Root, path: &RelPath) -> std::result::Result<Vec<Scanned>, StoreError> {
-    scan_all(root, path).map_err(|errno| failed("read the directory", errno))
+/// What a directory holds, or why that is not known.
+type Names = std::result::Result<Vec<Scanned>, StoreError>;
+
+/// Reads directories, many of them by two threads: the time goes into system calls.
+pub(super) fn scan(root: &Root, paths: &[RelPath]) -> Vec<Names> {
+    let each = |paths: &[RelPath]| -> Vec<Names> {
+        let one = |path| scan_one(root, path).map_err(|errno| failed("read the directory", errno));
+        paths.iter().map(one).collect()
+    };
+    let (front, back) = paths.split_at(paths.len() / 2);
+    if front.len() < WORTH_A_THREAD {
+        return each(paths);
+    }
+    std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().name("syncd-scan".to_owned());
+        let other = worker.spawn_scoped(scope, || each(back));
+        let mut found = each(front);
+        found.extend(match other.map(|other| other.join()) {
+            Ok(Ok(names)) => names,
+            // There is no thread to be had, or it panicked: this one does the work.
+            _ => each(back),
+        });
+        found
+    })
 }
 
-fn scan_all(root: &Root, path: &RelPath) -> Result<Vec<Scanned>> {
+fn scan_one(root: &Root, path: &RelPath) -> Result<Vec<Scanned>> {
     let dir = root.open_at(path, OFlags::DIRECTORY)?;
     let mut found = Vec::new();
     for entry in Dir::read_from(&dir)? {

@@ -239,8 +239,8 @@ impl Store for DiskStore {
         look::lstat(&self.root, path)
     }
 
-    fn scan(&self, dir: &RelPath) -> std::result::Result<Vec<Scanned>, StoreError> {
-        look::scan(&self.root, dir)
+    fn scan(&self, dirs: &[RelPath]) -> Vec<std::result::Result<Vec<Scanned>, StoreError>> {
+        look::scan(&self.root, dirs)
     }
 
     fn read(

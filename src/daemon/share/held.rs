@@ -1,0 +1,143 @@
+//! What a session does with the share that it holds.
+
+use super::{Refusal, Share, lock};
+use crate::engine::ports::StoreError;
+use crate::engine::server::{Applied, Group, Listing, Server};
+use crate::host::clock;
+use crate::host::disk::{DiskStore, Staged};
+use crate::model::{Name, RelPath};
+use crate::wire::Response;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A session's hold on a share.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The share.
+    pub share: Arc<Share>,
+    /// The number of the session.
+    pub epoch: u64,
+    /// Cancelled when a newer session of the writer comes.
+    pub replaced: CancellationToken,
+}
+
+impl Held {
+    /// Whether no newer session has come.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.share.epoch.load(Ordering::SeqCst) == self.epoch
+    }
+
+    /// The engine, for as long as this session is the share's.
+    fn core(&self) -> Result<MutexGuard<'_, Server<DiskStore>>, Refusal> {
+        let core = lock(&self.share.core);
+        if self.is_current() {
+            Ok(core)
+        } else {
+            Err(Refusal::replaced())
+        }
+    }
+
+    /// Compares the share with its directory, and greets. The message and its body.
+    ///
+    /// # Errors
+    /// When a newer session has come.
+    pub fn welcome(&self, minor: u16) -> Result<(Response, Vec<u8>), Refusal> {
+        let (id, settled) = {
+            let lease = lock(&self.share.lease);
+            (lease.meta.id.clone(), lease.meta.settled)
+        };
+        let mut core = self.core()?;
+        let keep = || {
+            let time = humantime::format_rfc3339_seconds(clock::wall()).to_string();
+            Name::new(time.as_bytes()).ok()
+        };
+        core.forget_session();
+        core.set_keep(if settled { None } else { keep() });
+        let look = core.refresh();
+        self.share.tell(&mut core, &look);
+        self.share.note(&core, None);
+        let welcome = Response::Welcome {
+            minor,
+            share: id,
+            generation: core.generation().to_owned(),
+            version: core.version(),
+            first_contact: !settled,
+        };
+        Ok((welcome, core.root_sum().to_bytes().to_vec()))
+    }
+
+    /// Brings a large group into view; see [`Server::begin`].
+    ///
+    /// # Errors
+    /// When a newer session has come: nothing of the group came into view.
+    pub fn begin(
+        &self,
+        group: Group<Staged>,
+        synced: &Result<(), StoreError>,
+    ) -> Result<Applied, Refusal> {
+        Ok(self.core()?.begin(group, synced))
+    }
+
+    /// Ends what was begun; see [`Server::end`]. The answers.
+    ///
+    /// # Errors
+    /// When a newer session has come; what was begun stays in view.
+    pub fn end(
+        &self,
+        applied: Applied,
+        synced: &Result<(), StoreError>,
+    ) -> Result<Vec<Response>, Refusal> {
+        let mut core = self.core()?;
+        let answers = core.end(applied, synced);
+        self.share.note(&core, Some(Instant::now()));
+        drop(core);
+        self.share.wake_sweeper();
+        Ok(answers)
+    }
+
+    /// Commits a group. The answers.
+    ///
+    /// # Errors
+    /// When a newer session has come: nothing of the group was committed.
+    pub fn commit(&self, group: Group<Staged>) -> Result<Vec<Response>, Refusal> {
+        let mut core = self.core()?;
+        let answers = core.commit(group);
+        self.share.note(&core, Some(Instant::now()));
+        drop(core);
+        self.share.wake_sweeper();
+        Ok(answers)
+    }
+
+    /// What a directory of the share holds.
+    ///
+    /// # Errors
+    /// When a newer session has come.
+    pub fn list(&self, id: u64, path: &RelPath, after: Option<&[u8]>) -> Result<Listing, Refusal> {
+        Ok(self.core()?.list(id, path, after))
+    }
+
+    /// Ends the first contact.
+    ///
+    /// # Errors
+    /// When a newer session has come, or this cannot be recorded.
+    pub fn settle(&self) -> Result<(), Refusal> {
+        let mut core = self.core()?;
+        let mut lease = lock(&self.share.lease);
+        let mut meta = lease.meta.clone();
+        meta.settled = true;
+        self.share.record(&mut lease, meta)?;
+        core.set_keep(None);
+        Ok(())
+    }
+
+    /// Lets go of the share; its writer stays its writer.
+    pub fn detach(&self) {
+        let mut lease = lock(&self.share.lease);
+        if self.is_current() {
+            lease.session = None;
+        }
+    }
+}
