@@ -4,7 +4,7 @@
 
 use crate::index::NodeId;
 use crate::model::Name;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// A path: the node of its directory, and its name there.
@@ -71,12 +71,21 @@ pub struct Wait {
     pub stamp: u64,
     /// How many times it was tried and failed.
     pub failures: u32,
+    /// How many times in a row the server's tree was not what the change was made for: it is tried again at once.
+    pub misfits: u32,
     /// Whether all that is known is that it was made.
     pub made: bool,
-    /// Whether a scan found it: a directory that was moved is then scanned too.
-    pub deep: bool,
     /// Whether an event said so (its content is hashed) or only a scan (times are believed).
     pub event: bool,
+}
+
+impl Wait {
+    /// Takes on what another wait of the same thing asks for: the older age, and the closer look.
+    pub fn join(&mut self, other: &Self) {
+        self.since = self.since.min(other.since);
+        self.stamp = self.stamp.min(other.stamp);
+        self.event |= other.event;
+    }
 }
 
 /// Dirty paths and when they are due.
@@ -85,6 +94,8 @@ pub struct Queue {
     timing: Timing,
     waits: HashMap<Key, Wait>,
     order: BTreeSet<(Duration, u64, Key)>,
+    /// Number and time of each path that has not failed, with how many have these: the oldest is asked for often.
+    live: BTreeMap<(u64, Duration), usize>,
     stamp: u64,
 }
 
@@ -104,66 +115,53 @@ impl Queue {
         self.stamp
     }
 
-    /// Notes an event.
+    /// Notes an event. A path that failed is tried again: perhaps the event tells of its cure.
     pub fn hint(&mut self, key: Key, hint: Hint, now: Duration) {
         let timing = self.timing;
-        let old = self.waits.get(&key).cloned();
-        let since = old.as_ref().map_or(now, |wait| wait.since);
+        let old = self.waits.get(&key);
+        let live = old.filter(|wait| wait.failures == 0);
+        let since = live.map_or(now, |wait| wait.since);
         let due = match hint {
             Hint::Settled | Hint::Made => now,
             Hint::Touched => (now + timing.quiet).min(since + timing.longest),
             Hint::Gone => now + timing.delete_hold,
-            Hint::Attributes => match &old {
+            Hint::Attributes => match live {
                 Some(wait) if wait.event => wait.due,
                 _ => now + timing.attributes,
             },
-            Hint::Inside => match &old {
+            Hint::Inside => match live {
                 Some(wait) => wait.due.min(now + timing.directory),
                 None => now + timing.directory,
             },
         };
-        let failures = old.as_ref().map_or(0, |wait| wait.failures);
-        let deep = old.as_ref().is_some_and(|wait| wait.deep);
         let side = matches!(hint, Hint::Inside | Hint::Attributes);
-        let event = hint != Hint::Inside || old.as_ref().is_some_and(|wait| wait.event);
-        let made = hint == Hint::Made || side && old.as_ref().is_some_and(|wait| wait.made);
-        self.set(
-            key,
-            old,
-            Wait {
-                due,
-                since,
-                stamp: 0,
-                failures,
-                made,
-                deep,
-                event,
-            },
-        );
+        let wait = Wait {
+            due,
+            since,
+            stamp: old.map_or_else(|| self.stamp + 1, |wait| wait.stamp),
+            failures: 0,
+            misfits: live.map_or(0, |wait| wait.misfits),
+            made: hint == Hint::Made || side && old.is_some_and(|wait| wait.made),
+            event: hint != Hint::Inside || old.is_some_and(|wait| wait.event),
+        };
+        self.stamp = self.stamp.max(wait.stamp);
+        self.put(key, wait);
     }
 
     /// Puts a path back, or in, at a time of the caller's choice. A path that is waiting already keeps its age.
     pub fn wait(&mut self, key: Key, due: Duration, mut wait: Wait) {
-        let old = self.waits.get(&key).cloned();
-        if let Some(old) = &old {
-            wait.since = wait.since.min(old.since);
-            wait.deep |= old.deep;
+        if let Some(old) = self.waits.get(&key) {
+            wait.join(old);
         }
         wait.due = due;
-        self.set(key, old, wait);
+        self.put(key, wait);
     }
 
-    fn set(&mut self, key: Key, old: Option<Wait>, mut wait: Wait) {
-        if let Some(old) = old {
-            self.order.remove(&(old.due, old.stamp, key.clone()));
-            wait.stamp = if wait.stamp == 0 {
-                old.stamp
-            } else {
-                wait.stamp.min(old.stamp)
-            };
-        } else if wait.stamp == 0 {
-            self.stamp += 1;
-            wait.stamp = self.stamp;
+    /// Puts a path in, in the place of what was known of it.
+    fn put(&mut self, key: Key, wait: Wait) {
+        self.remove(&key);
+        if wait.failures == 0 {
+            *self.live.entry((wait.stamp, wait.since)).or_default() += 1;
         }
         self.order.insert((wait.due, wait.stamp, key.clone()));
         self.waits.insert(key, wait);
@@ -171,10 +169,10 @@ impl Queue {
 
     /// Takes the path that is due first, if one is due.
     pub fn pop(&mut self, now: Duration) -> Option<(Key, Wait)> {
-        let first = self.order.first().filter(|(due, ..)| *due <= now)?.clone();
-        self.order.remove(&first);
-        let wait = self.waits.remove(&first.2)?;
-        Some((first.2, wait))
+        let (_, _, key) = self.order.first().filter(|(due, ..)| *due <= now)?;
+        let key = key.clone();
+        let wait = self.remove(&key)?;
+        Some((key, wait))
     }
 
     /// Where a path stands.
@@ -183,18 +181,19 @@ impl Queue {
         self.waits.get(key)
     }
 
-    /// Notes that a scan found a path that waits already. Whether it does wait.
-    pub fn deepen(&mut self, key: &Key) -> bool {
-        self.waits
-            .get_mut(key)
-            .map(|wait| wait.deep = true)
-            .is_some()
-    }
-
     /// Takes a path out.
     pub fn remove(&mut self, key: &Key) -> Option<Wait> {
         let wait = self.waits.remove(key)?;
         self.order.remove(&(wait.due, wait.stamp, key.clone()));
+        let age = (wait.stamp, wait.since);
+        if wait.failures == 0
+            && let Some(count) = self.live.get_mut(&age)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&age);
+            }
+        }
         Some(wait)
     }
 
@@ -210,7 +209,7 @@ impl Queue {
         for key in keys {
             if let Some(wait) = self.waits.get(&key).cloned() {
                 let due = wait.due.min(now + Duration::from_millis(5));
-                self.set(key, Some(wait.clone()), Wait { due, ..wait });
+                self.put(key, Wait { due, ..wait });
             }
         }
     }
@@ -224,7 +223,7 @@ impl Queue {
     /// Whether nothing waits but paths that failed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waits.values().all(|wait| wait.failures > 0)
+        self.live.is_empty()
     }
 
     /// How many paths wait.
@@ -243,16 +242,20 @@ impl Queue {
     pub fn clear(&mut self) {
         self.waits.clear();
         self.order.clear();
+        self.live.clear();
     }
 
-    /// The smallest number and the earliest time of the paths that wait and have not failed.
+    /// The smallest number of the paths that wait and have not failed, and since when that path waits.
     #[must_use]
     pub fn oldest(&self) -> Option<(u64, Duration)> {
-        let live = || self.waits.values().filter(|wait| wait.failures == 0);
-        Some((
-            live().map(|wait| wait.stamp).min()?,
-            live().map(|wait| wait.since).min()?,
-        ))
+        self.live.first_key_value().map(|(age, _)| *age)
+    }
+
+    /// All paths that wait, in no order.
+    pub fn drain(&mut self) -> impl Iterator<Item = (Key, Wait)> {
+        self.order.clear();
+        self.live.clear();
+        std::mem::take(&mut self.waits).into_iter()
     }
 }
 

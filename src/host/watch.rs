@@ -211,6 +211,7 @@ impl Watcher {
             .watches
             .get(&node)
             .is_some_and(|(_, watched)| *watched == identity)
+            && self.owners.get(&identity) == Some(&node)
         {
             return Ok(());
         }

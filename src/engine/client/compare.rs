@@ -155,7 +155,7 @@ impl ClientEngine {
     /// Has a path looked at, unless it waits for its next try already, or the first scan will see it anyway.
     fn mark(&mut self, key: Key) {
         if self.scanned && self.queue.get(&key).is_none() {
-            self.found.push(key);
+            self.found.push_back(key);
         }
     }
 }

@@ -6,13 +6,18 @@
 //! never data.
 
 mod compare;
+mod content;
+mod links;
 mod moves;
 mod resolve;
 mod scan;
+mod scans;
 mod send;
+mod session;
 mod status;
 mod uploads;
 
+pub use session::{ProtocolError, Welcome};
 pub use status::{Activity, Snapshot};
 pub use uploads::{ReadOutcome, UploadJob};
 
@@ -20,10 +25,12 @@ use crate::debounce::{Hint, Key, Queue, Timing, Wait};
 use crate::engine::brake::Hold;
 use crate::engine::source::{Place, Source};
 use crate::index::{NodeId, Tree};
+use crate::model::Name;
 use crate::model::limits::{MAX_OPS, MUTATE_WINDOW};
-use crate::model::{Name, Sum};
-use crate::wire::{BodyReader, Op, Request, Response};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use crate::wire::{Op, Request};
+use links::Links;
+use scans::Scans;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// What the engine wants done.
@@ -35,17 +42,6 @@ pub enum Output {
     Upload(UploadJob),
     /// Everything that a flush waited for is durable on the server.
     Flushed(u64),
-}
-
-/// What the server said of the session.
-#[derive(Clone, Debug)]
-pub struct Welcome {
-    /// Sum of the share's tree.
-    pub sum: Sum,
-    /// The share's version.
-    pub version: u64,
-    /// Whether the share was filled by somebody else so far.
-    pub first_contact: bool,
 }
 
 /// How the engine behaves.
@@ -95,15 +91,9 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Sent {
     keys: Vec<(Key, Wait)>,
+    /// The number and time of its oldest change.
+    oldest: Option<(u64, Duration)>,
     bytes: u64,
-}
-
-/// A directory that is to be listed.
-#[derive(Debug, Clone, Copy)]
-struct Scan {
-    dir: NodeId,
-    /// Whether directories that look unchanged are listed too.
-    deep: bool,
 }
 
 /// The engine of one source and one server.
@@ -113,10 +103,13 @@ pub struct ClientEngine {
     root: (u64, i64),
     view: Tree,
     queue: Queue,
-    found: Vec<Key>,
-    missing: Vec<Key>,
+    /// What scans found to be other than in the view.
+    found: VecDeque<Key>,
+    /// What scans did not find; deleted once it was judged that there is not too much of it.
+    missing: BTreeSet<Key>,
+    judged: bool,
     held: Option<Hold>,
-    scans: Vec<Scan>,
+    scans: Scans,
     scanned: bool,
     top_entries: usize,
     phase: Phase,
@@ -130,12 +123,16 @@ pub struct ClientEngine {
     batch: Batch,
     inflight: BTreeMap<u64, Sent>,
     inflight_bytes: u64,
-    busy: HashMap<Key, Option<Wait>>,
+    /// Files whose content is under way: they are not looked at again before it has arrived.
+    busy: HashSet<Key>,
+    /// Those of them that changed meanwhile.
+    again: Queue,
     uploads: BTreeMap<u64, uploads::Upload>,
     ready: Vec<u64>,
-    large: VecDeque<(Key, Wait)>,
+    /// Large files that wait for their turn, the oldest first.
+    large: Queue,
     no_delta: BTreeSet<Key>,
-    linked: HashMap<u64, BTreeSet<Key>>,
+    links: Links,
     flushes: Vec<(u64, u64)>,
     troubles: BTreeMap<Key, Trouble>,
     skipped: BTreeMap<Key, &'static str>,
@@ -159,10 +156,11 @@ impl ClientEngine {
             root,
             view,
             queue: Queue::new(settings.timing),
-            found: Vec::new(),
-            missing: Vec::new(),
+            found: VecDeque::new(),
+            missing: BTreeSet::new(),
+            judged: false,
             held: None,
-            scans: Vec::new(),
+            scans: Scans::default(),
             scanned: false,
             top_entries: 0,
             phase: Phase::Offline,
@@ -176,12 +174,13 @@ impl ClientEngine {
             batch: Batch::default(),
             inflight: BTreeMap::new(),
             inflight_bytes: 0,
-            busy: HashMap::new(),
+            busy: HashSet::new(),
+            again: Queue::new(settings.timing),
             uploads: BTreeMap::new(),
             ready: Vec::new(),
-            large: VecDeque::new(),
+            large: Queue::new(settings.timing),
             no_delta: BTreeSet::new(),
-            linked: HashMap::new(),
+            links: Links::default(),
             flushes: Vec::new(),
             troubles: BTreeMap::new(),
             skipped: BTreeMap::new(),
@@ -194,62 +193,11 @@ impl ClientEngine {
         &mut self.view
     }
 
-    /// A session is open. The first one starts a scan of the whole source.
-    pub fn connected(&mut self, welcome: &Welcome, out: &mut Vec<Output>) {
-        self.version = welcome.version;
-        self.first_contact = welcome.first_contact;
-        self.settled = false;
-        self.paused = None;
-        self.resync = false;
-        if welcome.sum == self.view.root_sum() {
-            self.go_live();
-        } else {
-            self.start_compare(out);
-        }
-    }
-
-    fn go_live(&mut self) {
-        self.phase = Phase::Live;
-        if !self.scanned {
-            self.scanned = true;
-            self.rescan();
-        }
-    }
-
     /// Looks at the whole source again: at the start, after an overflow of the event queue, and now and then.
     pub fn rescan(&mut self) {
-        self.scans.push(Scan {
-            dir: self.view.root(),
-            deep: true,
-        });
+        self.scans.push(self.view.root());
         self.missing.clear();
         self.held = None;
-    }
-
-    /// The session is over. What was under way is looked at again, after a comparison.
-    pub fn disconnected(&mut self, now: Duration) {
-        self.phase = Phase::Offline;
-        self.lists.clear();
-        let batch = std::mem::take(&mut self.batch);
-        let inflight = std::mem::take(&mut self.inflight);
-        self.inflight_bytes = 0;
-        for sent in inflight.into_values().chain([batch.sent]) {
-            for (key, wait) in sent.keys {
-                self.queue.wait(key, now, wait);
-            }
-        }
-        for (key, again) in std::mem::take(&mut self.busy) {
-            if let Some(wait) = again {
-                self.queue.wait(key, now, wait);
-            }
-        }
-        self.ready.clear();
-        for upload in std::mem::take(&mut self.uploads).into_values() {
-            self.queue.wait(upload.key, now, upload.wait);
-        }
-        for (key, wait) in std::mem::take(&mut self.large) {
-            self.queue.wait(key, now, wait);
-        }
     }
 
     /// Something happened to an entry of a directory.
@@ -293,48 +241,6 @@ impl ClientEngine {
         self.flushes.push((token, stamp));
     }
 
-    /// A message of the server.
-    ///
-    /// # Errors
-    /// When it does not follow the protocol; the session has to end.
-    pub fn response(
-        &mut self,
-        response: Response,
-        body: &[u8],
-        now: Duration,
-        out: &mut Vec<Output>,
-    ) -> Result<(), ProtocolError> {
-        match response {
-            Response::Applied {
-                id,
-                version,
-                failed,
-            } => self.applied(id, version, &failed, now),
-            Response::Staged { upload, failed } => {
-                self.staged(upload, failed, now);
-                Ok(())
-            }
-            Response::Listing {
-                id,
-                entries,
-                more,
-                found,
-            } => self.listed(
-                id,
-                &entries,
-                more.as_ref(),
-                found,
-                &mut BodyReader::new(body),
-                now,
-                out,
-            ),
-            Response::Pong {} | Response::Received { .. } | Response::Recipe { .. } => Ok(()),
-            Response::Welcome { .. } | Response::Refused { .. } => {
-                Err(ProtocolError("out of place"))
-            }
-        }
-    }
-
     /// Does a bounded amount of what is due. Returns whether more is due at once.
     pub fn step(&mut self, now: Duration, source: &mut impl Source, out: &mut Vec<Output>) -> bool {
         self.begin_resync(now, out);
@@ -358,12 +264,11 @@ impl ClientEngine {
     /// When the next path is due, if nothing else happens before.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        let paused = self.paused.as_ref().map(|(_, until)| *until);
-        if self.phase == Phase::Live && paused.is_none() {
-            self.queue.next_due()
-        } else {
-            paused
+        if let Some((_, until)) = &self.paused {
+            return Some(*until);
         }
+        // When nothing may be sent, it is an answer of the server that changes this.
+        self.queue.next_due().filter(|_| self.may_send())
     }
 
     fn may_send(&self) -> bool {
@@ -378,19 +283,20 @@ impl ClientEngine {
     fn one(&mut self, now: Duration, source: &mut impl Source, out: &mut Vec<Output>) -> bool {
         if let Some((key, wait)) = self.queue.pop(now) {
             self.resolve(key, wait, now, source, out);
-        } else if let Some(key) = self.found.pop() {
+        } else if let Some(key) = self.found.pop_front() {
             self.resolve_found(key, now, source, out);
         } else if let Some(upload) = self.ready.pop() {
-            self.commit_upload(upload, now, source);
+            self.commit_upload(upload, now, source, out);
         } else if self.uploads.len() < self.settings.uploads
-            && let Some((key, wait)) = self.large.pop_front()
+            && let Some((key, wait)) = self.large.pop(Duration::MAX)
         {
             self.resolve(key, wait, now, source, out);
-        } else if let Some(scan) = self.scans.pop() {
-            self.scan(scan, now, source);
+        } else if let Some(dir) = self.scans.next() {
+            self.scan(dir, now, source);
         } else if self.held.is_none() && !self.missing.is_empty() {
-            self.judge_missing();
-            if let Some(key) = self.missing.pop().filter(|_| self.held.is_none()) {
+            if !self.judged {
+                self.judge_missing();
+            } else if let Some(key) = self.missing.pop_first() {
                 self.resolve_found(key, now, source, out);
             }
         } else {
@@ -406,45 +312,29 @@ impl ClientEngine {
         source: &mut impl Source,
         out: &mut Vec<Output>,
     ) {
-        if self.queue.deepen(&key) {
-            return;
+        match self.queue.get(&key) {
+            Some(wait) if wait.failures == 0 => return,
+            Some(_) => drop(self.queue.remove(&key)),
+            None => {}
         }
         let wait = self.fresh_wait(now);
         self.resolve(key, wait, now, source, out);
     }
 
-    /// The wait of a path that a scan found.
+    /// The wait of a path that a scan found. Nobody knows when it changed: whoever waits already, waits for it too.
     fn fresh_wait(&mut self, now: Duration) -> Wait {
+        let stamp = match self.flushes.iter().map(|(_, stamp)| *stamp).min() {
+            Some(flush) => flush,
+            None => self.queue.next_stamp(),
+        };
         Wait {
             due: now,
             since: now,
-            stamp: self.queue.next_stamp(),
+            stamp,
             failures: 0,
+            misfits: 0,
             made: false,
-            deep: true,
             event: false,
-        }
-    }
-
-    fn report(&mut self, out: &mut Vec<Output>) {
-        if !self.flushes.is_empty() {
-            let oldest = self.oldest().map_or(u64::MAX, |(stamp, _)| stamp);
-            let scanning =
-                !self.scans.is_empty() || !self.found.is_empty() || self.phase != Phase::Live;
-            let (done, wait) = self
-                .flushes
-                .drain(..)
-                .partition(|(_, stamp)| !scanning && oldest > *stamp);
-            self.flushes = wait;
-            out.extend(
-                done.into_iter()
-                    .map(|(token, _): (u64, u64)| Output::Flushed(token)),
-            );
-        }
-        if !self.settled && self.is_idle() {
-            self.settled = true;
-            self.first_contact = false;
-            out.push(Output::Send(Request::Settled {}, Vec::new()));
         }
     }
 
@@ -471,11 +361,6 @@ impl ClientEngine {
         })
     }
 }
-
-/// The server said something that the protocol does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server broke the protocol: {0}")]
-pub struct ProtocolError(pub(crate) &'static str);
 
 #[cfg(test)]
 mod tests;

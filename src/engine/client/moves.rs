@@ -4,8 +4,8 @@
 //! lost, and moves made while the client was down are all the same case. A file's content is hashed afterwards like
 //! that of any dirty path, so a wrong guess costs a message and no truth.
 
+use super::ClientEngine;
 use super::scan::same_directory;
-use super::{ClientEngine, Scan};
 use crate::debounce::{Hint, Key, Wait};
 use crate::engine::source::{Found, FoundKind, Source};
 use crate::index::{Node, NodeId};
@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Where another directory has taken the place of one that was mirrored, the old one was perhaps moved: its new name
 /// is looked at first.
 const REPLACED: Duration = Duration::from_millis(5);
+
+/// A directory that is seen under two names is looked at again for so long; after that it is believed (a bind mount).
+const MOVED_BACK: Duration = Duration::from_millis(50);
 
 /// What became of a path that may have been moved.
 pub(super) enum Moved {
@@ -32,7 +35,7 @@ impl ClientEngine {
     pub(super) fn relocate(
         &mut self,
         key: &Key,
-        wait: &Wait,
+        wait: &mut Wait,
         found: &Found,
         path: &RelPath,
         now: Duration,
@@ -52,18 +55,18 @@ impl ClientEngine {
         let (Some(from), Some(old_path)) = (self.key_of(origin), self.view.path(origin)) else {
             return Moved::No(None);
         };
-        let there = self
-            .place(from.dir)
-            .and_then(|place| source.look(&place, &from.name).ok().flatten());
-        if there.as_ref().is_some_and(|there| same_inode(there, found)) {
-            return Moved::No(Some(origin)); // a hard link
-        }
+        let looked = match self.old_name(&from, origin, wait, found, now, source) {
+            Ok(looked) => looked,
+            Err(verdict) => return verdict,
+        };
+        let vacant = looked == Some(None);
+        let there = looked.flatten();
         if let (Some(there), Some(existing)) = (&there, existing)
             && self
                 .view
                 .get(existing)
                 .is_some_and(|node| knows(node, there))
-            && self.view.exchange(origin, existing)
+            && self.exchange(origin, existing)
         {
             let op = Op::Exchange {
                 a: WirePath::from(&old_path),
@@ -73,7 +76,7 @@ impl ClientEngine {
             self.queue.hint(from, Hint::Settled, now);
             return Moved::Done;
         }
-        if !matches!(found.kind, FoundKind::Directory) {
+        if !is_directory(found) {
             let replaced = there.is_some() || existing.is_some();
             if let Some(verdict) = self.hesitate(&from, wait, replaced, there.is_none(), now) {
                 return verdict.unwrap_or(Moved::No(Some(origin)));
@@ -85,22 +88,19 @@ impl ClientEngine {
             }
             self.forget(existing, source);
         }
+        let unlisted = self.is_unlisted(origin);
         if !self.view.rename(origin, key.dir, &key.name) {
             return Moved::No(None);
         }
-        let missed = self.missing.contains(&from);
-        self.missing.retain(|key| *key != from);
-        if there.is_some() {
-            self.queue.hint(from, Hint::Settled, now);
-        } else {
-            self.queue.remove(&from);
+        if unlisted {
+            self.scans.mark(origin);
         }
-        if missed || wait.deep {
-            // It moved unseen: so may have what is in it.
-            self.scans.push(Scan {
-                dir: origin,
-                deep: true,
-            });
+        self.missing.remove(&from);
+        self.troubles.remove(&from);
+        if !vacant {
+            self.queue.hint(from, Hint::Settled, now);
+        } else if let Some(old) = self.queue.remove(&from) {
+            wait.join(&old);
         }
         let op = Op::Rename {
             from: WirePath::from(&old_path),
@@ -108,6 +108,68 @@ impl ClientEngine {
         };
         self.emit(op, &[], key.clone(), wait.clone());
         Moved::Done
+    }
+
+    /// What is now at the name that a path had before (`None` when that cannot be told), unless that says already
+    /// that it was not moved.
+    fn old_name(
+        &self,
+        from: &Key,
+        origin: NodeId,
+        wait: &Wait,
+        found: &Found,
+        now: Duration,
+        source: &mut impl Source,
+    ) -> Result<Option<Option<Found>>, Moved> {
+        let looked = self
+            .place(from.dir)
+            .map(|place| source.look(&place, &from.name));
+        match looked {
+            Some(Ok(Some(there))) if same_inode(&there, found) => {
+                if is_directory(found) && now < wait.since + MOVED_BACK {
+                    // A directory has one name: it was moved between the two looks.
+                    return Err(Moved::Later(now + Duration::from_millis(1)));
+                }
+                Err(Moved::No(Some(origin))) // a hard link
+            }
+            Some(Ok(there)) => Ok(Some(there)),
+            // The old name may well be there still, in a directory that is elsewhere by now.
+            Some(Err(_)) if found.stat.links > 1 && !is_directory(found) => {
+                Err(Moved::No(Some(origin)))
+            }
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+
+    /// Lets two nodes of the view change places.
+    fn exchange(&mut self, a: NodeId, b: NodeId) -> bool {
+        let unlisted = [a, b].map(|id| self.is_unlisted(id));
+        let done = self.view.exchange(a, b);
+        for (id, unlisted) in [a, b].into_iter().zip(unlisted) {
+            if done && unlisted {
+                self.scans.mark(id);
+            }
+        }
+        done
+    }
+
+    /// Whether a directory still has to be listed because one above it has to: when it moves from there, that must
+    /// not be forgotten.
+    fn is_unlisted(&self, id: NodeId) -> bool {
+        if self.scans.none_marked() || !self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
+            return false;
+        }
+        let mut at = id;
+        while let Some(node) = self.view.get(at) {
+            if self.scans.is_marked(at) {
+                return true;
+            }
+            if node.parent() == at {
+                break;
+            }
+            at = node.parent();
+        }
+        false
     }
 
     /// Whether a file's move is not followed (`Some(None)`) or not yet (`Some(Some(Later))`): an editor may be at
@@ -150,6 +212,10 @@ impl ClientEngine {
             && !self.view.is_within(key.dir, origin);
         possible.then_some(origin)
     }
+}
+
+fn is_directory(found: &Found) -> bool {
+    matches!(found.kind, FoundKind::Directory)
 }
 
 fn same_inode(a: &Found, b: &Found) -> bool {

@@ -1,105 +1,124 @@
 //! Looking at directories: watch first, list second, and mark what differs from the view.
 
-use super::{ClientEngine, Scan, Trouble};
+use super::{ClientEngine, Trouble};
 use crate::debounce::{Hint, Key};
 use crate::engine::brake;
-use crate::engine::source::{Found, FoundKind, Source, SourceError};
+use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
 use crate::index::{Node, NodeId};
 use crate::model::{Kind, Name};
 use std::collections::HashSet;
 use std::time::Duration;
 
 impl ClientEngine {
-    pub(super) fn scan(&mut self, scan: Scan, now: Duration, source: &mut impl Source) {
-        // A scan of something that was moved, and is no directory, is over at once.
-        let Some(place) = self.place(scan.dir) else {
-            return;
+    /// Watches a directory, lists it, and has everything looked at that is not as the view has it.
+    pub(super) fn scan(&mut self, dir: NodeId, now: Duration, source: &mut impl Source) {
+        let Some(place) = self.place(dir) else {
+            // It left the view, or is no directory any more.
+            return self.scans.done(dir);
         };
-        if let Err(error) = source.watch(&place, scan.dir) {
+        let mut watched = true;
+        if let Err(error) = source.watch(&place, dir) {
             match error {
-                SourceError::WatchLimit(message) => self.unwatched(scan.dir, message, now),
-                other => return self.scan_failed(scan, other, now),
+                SourceError::WatchLimit(message) => {
+                    watched = false;
+                    self.unwatched(dir, message, now);
+                }
+                other => return self.scan_failed(dir, other, now),
             }
         }
         match source.list(&place) {
-            Ok(entries) => self.scanned_entries(scan, entries),
-            Err(error) => self.scan_failed(scan, error, now),
+            Ok(entries) => {
+                if watched && let Some(key) = self.key_of(dir) {
+                    self.troubles.remove(&key);
+                }
+                self.scanned_entries(dir, entries);
+                self.check_itself(dir, &place, source);
+            }
+            Err(error) => self.scan_failed(dir, error, now),
         }
     }
 
-    fn scanned_entries(&mut self, scan: Scan, entries: Vec<(Name, Found)>) {
-        if scan.dir == self.view.root() {
+    /// What came into a directory between the look at it and the watch changed its time without an event.
+    fn check_itself(&mut self, dir: NodeId, place: &Place, source: &mut impl Source) {
+        let Some(key) = self.key_of(dir) else { return };
+        let clean = |found: &Found| self.view.get(dir).is_some_and(|node| is_clean(node, found));
+        if !source.look_dir(place).is_ok_and(|found| clean(&found)) {
+            self.found.push_back(key);
+        }
+    }
+
+    fn scanned_entries(&mut self, dir: NodeId, entries: Vec<(Name, Found)>) {
+        self.scans.done(dir);
+        if dir == self.view.root() {
             self.top_entries = entries.len();
         }
         let mut here = HashSet::with_capacity(entries.len());
         for (name, found) in entries {
-            let key = Key {
-                dir: scan.dir,
-                name,
-            };
-            let node = self.view.child(scan.dir, key.name.as_bytes());
+            let key = Key { dir, name };
+            let node = self.view.child(dir, key.name.as_bytes());
             here.extend(node);
             match node.and_then(|id| self.view.get(id).map(|node| (id, node))) {
-                Some((id, node))
-                    if matches!(found.kind, FoundKind::Directory) && node.entry.is_dir() =>
-                {
+                Some((id, node)) => {
                     let clean = is_clean(node, &found);
-                    // A directory of another inode is scanned when it is resolved.
-                    if scan.deep && same_directory(node, &found) {
-                        self.scans.push(Scan {
-                            dir: id,
-                            deep: true,
-                        });
+                    if clean && found.stat.links > 1 && !node.entry.is_dir() {
+                        self.links.note(key.clone(), found.stat.inode);
+                    }
+                    if node.entry.is_dir() {
+                        let same = matches!(found.kind, FoundKind::Directory)
+                            && same_directory(node, &found);
+                        if same {
+                            self.scans.push(id);
+                        } else {
+                            // It is listed when it has been found where it is now.
+                            self.scans.mark(id);
+                        }
                     }
                     if !clean {
-                        self.found.push(key);
+                        self.found.push_back(key);
                     }
                 }
-                Some((_, node)) if is_clean(node, &found) => {
-                    if found.stat.links > 1 {
-                        self.linked.entry(found.stat.inode).or_default().insert(key);
-                    }
-                }
-                _ => self.found.push(key),
+                None => self.found.push_back(key),
             }
         }
-        if let Some(key) = self.key_of(scan.dir) {
-            self.troubles.remove(&key);
-        }
-        let Some(node) = self.view.get(scan.dir) else {
+        let Some(node) = self.view.get(dir) else {
             return;
         };
-        let gone = node
-            .children()
-            .filter(|(_, id)| !here.contains(id))
-            .filter_map(|(name, _)| Name::new(name).ok());
-        let gone: Vec<Key> = gone
-            .map(|name| Key {
-                dir: scan.dir,
-                name,
-            })
-            .collect();
-        self.missing.extend(gone);
+        for (name, id) in node.children().filter(|(_, id)| !here.contains(id)) {
+            if let Ok(name) = Name::new(name) {
+                self.missing.insert(Key { dir, name });
+                self.judged = false;
+                // Should it turn up elsewhere, what is in it may have changed unseen.
+                if self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
+                    self.scans.mark(id);
+                }
+            }
+        }
     }
 
-    fn scan_failed(&mut self, scan: Scan, error: SourceError, now: Duration) {
-        let message = match error {
-            SourceError::Displaced | SourceError::Gone if scan.dir != self.view.root() => {
-                return self.directory_event(scan.dir, Hint::Gone, now);
+    /// A directory could not be listed. Its mark stays: it is listed when its path has been looked at again.
+    fn scan_failed(&mut self, dir: NodeId, error: SourceError, now: Duration) {
+        let key = self.key_of(dir);
+        let message = match (error, &key) {
+            (SourceError::Displaced | SourceError::Gone, Some(key)) => {
+                if !self.missing.contains(key) {
+                    self.directory_event(dir, Hint::Gone, now);
+                }
+                return;
             }
-            SourceError::Displaced | SourceError::Gone | SourceError::Changed => {
+            (SourceError::Displaced | SourceError::Gone | SourceError::Changed, _) => {
                 "the source directory is missing or was replaced".to_owned()
             }
-            SourceError::Failed(message) | SourceError::WatchLimit(message) => message,
+            (SourceError::Failed(message) | SourceError::WatchLimit(message), _) => message,
         };
-        match self.key_of(scan.dir) {
+        match key {
             Some(key) => {
-                // The stat goes, so that the next look at the directory scans it again.
-                self.view.set_stat(scan.dir, None);
                 let wait = self.fresh_wait(now);
                 self.fail(key, wait, format!("cannot look into it: {message}"), now);
             }
-            None => self.paused = Some((message, now + Duration::from_secs(1))),
+            None => {
+                self.paused = Some((message, now + Duration::from_secs(1)));
+                self.scans.push(dir);
+            }
         }
     }
 
@@ -120,6 +139,7 @@ impl ClientEngine {
             .filter_map(|key| self.view.child(key.dir, key.name.as_bytes()));
         let missing = missing.map(|id| self.count(id)).sum();
         self.held = brake::judge(missing, self.view.len(), self.top_entries);
+        self.judged = true;
     }
 
     fn count(&self, id: NodeId) -> usize {

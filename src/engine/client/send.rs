@@ -22,11 +22,20 @@ impl ClientEngine {
             self.batch.body.extend_from_slice(part);
         }
         if matches!(op, Op::Put { .. }) {
-            self.busy.entry(key.clone()).or_insert(None);
+            self.busy.insert(key.clone());
             self.counters.files += 1;
         }
+        for upload in self.uploads.values_mut() {
+            upload.outdated |= upload.key == key;
+        }
+        let sent = &mut self.batch.sent;
+        sent.oldest = sent
+            .oldest
+            .into_iter()
+            .chain([(wait.stamp, wait.since)])
+            .min();
+        sent.keys.push((key, wait));
         self.batch.ops.push(op);
-        self.batch.sent.keys.push((key, wait));
     }
 
     pub(super) fn send_batch(&mut self, out: &mut Vec<Output>) {
@@ -62,21 +71,21 @@ impl ClientEngine {
         failed: &[Failed],
         now: Duration,
     ) -> Result<(), ProtocolError> {
-        let Sent { keys, bytes } = self
+        let Sent { keys, bytes, .. } = self
             .inflight
             .remove(&id)
             .ok_or(ProtocolError("an answer to a message that was not sent"))?;
         self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
         self.version = version;
         for (index, (key, wait)) in keys.into_iter().enumerate() {
-            let again = self.busy.remove(&key).flatten();
+            self.busy.remove(&key);
+            if let Some(again) = self.again.remove(&key) {
+                self.queue.wait(key.clone(), now, again);
+            }
             match failed.iter().find(|failed| failed.index as usize == index) {
                 Some(failure) => self.refused(key, wait, failure, now),
                 None => {
                     self.troubles.remove(&key);
-                    if let Some(again) = again {
-                        self.queue.wait(key, now, again);
-                    }
                 }
             }
         }
@@ -91,8 +100,8 @@ impl ClientEngine {
                 self.paused = Some((failure.message.clone(), now + PAUSE));
                 self.queue.wait(key, now, wait);
             }
-            (Fault::Changed, _) if wait.failures < MAX_MISFITS => {
-                wait.failures += 1;
+            (Fault::Changed, _) if wait.misfits < MAX_MISFITS => {
+                wait.misfits += 1;
                 self.queue.wait(key, now, wait);
             }
             _ => self.fail(
@@ -106,6 +115,7 @@ impl ClientEngine {
 
     /// Notes that a path cannot be mirrored now, and when it is tried again.
     pub(super) fn fail(&mut self, key: Key, mut wait: Wait, message: String, now: Duration) {
+        wait.misfits = 0;
         // As long again as it has failed so far: the pauses double.
         let since = self.troubles.get(&key).map_or(now, |trouble| trouble.since);
         let pause = now.saturating_sub(since).clamp(FIRST_RETRY, LONGEST_RETRY);

@@ -1,8 +1,10 @@
 //! What the engine says of itself.
 
 use super::{ClientEngine, Phase};
-use crate::debounce::Key;
+use crate::debounce::{Key, Queue};
+use crate::index::NodeId;
 use crate::model::{Name, Problem, Skipped};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Sums since the start.
@@ -66,14 +68,26 @@ impl ClientEngine {
         self.phase == Phase::Live
             && self.paused.is_none()
             && !self.resync
-            && self.scans.is_empty()
-            && self.found.is_empty()
-            && (self.missing.is_empty() || self.held.is_some())
+            && self.is_scanned()
             && self.batch.ops.is_empty()
             && self.inflight.is_empty()
             && self.uploads.is_empty()
             && self.large.is_empty()
+            && self.again.is_empty()
             && self.queue.is_idle()
+    }
+
+    /// Whether no scan is under way, and nothing that one found is left to do.
+    pub(super) fn is_scanned(&self) -> bool {
+        self.scans.is_empty()
+            && self.found.is_empty()
+            && (self.missing.is_empty() || self.held.is_some())
+    }
+
+    /// Forgets what was reported of the entries of a directory that left the view.
+    pub(super) fn forget_reports(&mut self, dir: NodeId) {
+        forget_below(&mut self.troubles, dir);
+        forget_below(&mut self.skipped, dir);
     }
 
     /// Whether the whole source was looked at in this run, and what was found is done.
@@ -90,26 +104,15 @@ impl ClientEngine {
 
     /// The number and time of the oldest change that is not durable.
     pub(super) fn oldest(&self) -> Option<(u64, Duration)> {
-        let batch = self.batch.sent.keys.iter();
-        let sent = self
-            .inflight
-            .values()
-            .flat_map(|sent| &sent.keys)
-            .chain(batch)
-            .map(|(_, wait)| wait);
+        let sent = self.inflight.values().chain([&self.batch.sent]);
         let uploads = self.uploads.values().map(|upload| &upload.wait);
-        let rest = self
-            .large
-            .iter()
-            .map(|(_, wait)| wait)
-            .chain(self.busy.values().flatten());
         let under_way = sent
-            .chain(uploads)
-            .chain(rest)
-            .map(|wait| (wait.stamp, wait.since));
+            .filter_map(|sent| sent.oldest)
+            .chain(uploads.map(|wait| (wait.stamp, wait.since)));
+        let waiting = [&self.queue, &self.large, &self.again];
         under_way
-            .chain(self.queue.oldest())
-            .reduce(|a, b| (a.0.min(b.0), a.1.min(b.1)))
+            .chain(waiting.into_iter().filter_map(Queue::oldest))
+            .min()
     }
 
     /// The state at one moment.
@@ -160,5 +163,26 @@ impl ClientEngine {
             deletions_held: self.held.is_some(),
             held: held.or_else(|| self.held.map(|hold| hold.to_string())),
         }
+    }
+}
+
+/// Takes out all paths of one directory.
+fn forget_below<T>(reports: &mut BTreeMap<Key, T>, dir: NodeId) {
+    let next = NodeId(dir.0.saturating_add(1));
+    let Ok(least) = Name::new(&[1]) else { return };
+    let from = Key {
+        dir,
+        name: least.clone(),
+    };
+    let to = Key {
+        dir: next,
+        name: least,
+    };
+    let gone: Vec<Key> = reports
+        .range(from..to)
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in gone {
+        reports.remove(&key);
     }
 }

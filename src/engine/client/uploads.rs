@@ -54,6 +54,10 @@ pub(super) struct Upload {
     pub(super) wait: Wait,
     inode: (u64, i64),
     read: Option<(Found, Digest)>,
+    /// The server has it complete and durable.
+    staged: bool,
+    /// Something else was sent for the path since the upload began: its content is older than that.
+    pub(super) outdated: bool,
 }
 
 impl ClientEngine {
@@ -89,13 +93,14 @@ impl ClientEngine {
             // Renamed while under way: the upload goes to the new name. Changed: it is looked at again afterwards.
             // Another name of the same file waits until the content is there.
             if found.stat.links < 2 {
+                upload.outdated &= upload.key == key;
                 upload.key = key.clone();
             }
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
         }
         if self.uploads.len() >= self.settings.uploads {
-            self.large.push_back((key, wait));
+            self.large.wait(key, wait.since, wait);
             return;
         }
         let content = |node: &Node| match node.entry.kind {
@@ -129,6 +134,8 @@ impl ClientEngine {
                 wait,
                 inode,
                 read: None,
+                staged: false,
+                outdated: false,
             },
         );
     }
@@ -143,13 +150,16 @@ impl ClientEngine {
     ) {
         match outcome {
             ReadOutcome::Sent { found, digest } => {
-                if let Some(upload) = self.uploads.get_mut(&upload) {
-                    upload.read = Some((found, digest));
+                if let Some(known) = self.uploads.get_mut(&upload) {
+                    known.read = Some((found, digest));
+                    if known.staged {
+                        self.ready.push(upload);
+                    }
                 }
             }
             ReadOutcome::Known { found, digest } => {
                 if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
-                    self.known_content(key, wait, &found, digest);
+                    self.known_content(key, wait, &found, digest, now);
                 }
             }
             ReadOutcome::Changed => {
@@ -168,7 +178,14 @@ impl ClientEngine {
     }
 
     /// The server holds the content already: at this path (then only attributes differ), or at another.
-    fn known_content(&mut self, key: Key, wait: Wait, found: &Found, digest: Digest) {
+    fn known_content(
+        &mut self,
+        key: Key,
+        wait: Wait,
+        found: &Found,
+        digest: Digest,
+        now: Duration,
+    ) {
         let FoundKind::File { size } = found.kind else {
             return;
         };
@@ -181,7 +198,7 @@ impl ClientEngine {
         };
         let kind = Kind::File { size, digest };
         self.troubles.remove(&key);
-        self.note_links(&key, found, &wait, digest);
+        self.look_at_links(&key, found, digest, now);
         if let Some(id) = self.view.child(key.dir, key.name.as_bytes())
             && self
                 .view
@@ -254,7 +271,12 @@ impl ClientEngine {
     /// The server has an upload complete and durable, or could not make it.
     pub(super) fn staged(&mut self, upload: u64, failed: Option<Failed>, now: Duration) {
         let Some(failed) = failed else {
-            self.ready.push(upload);
+            if let Some(known) = self.uploads.get_mut(&upload) {
+                known.staged = true;
+                if known.read.is_some() {
+                    self.ready.push(upload);
+                }
+            }
             return;
         };
         let Some(Upload { key, mut wait, .. }) = self.uploads.remove(&upload) else {
@@ -279,11 +301,18 @@ impl ClientEngine {
     }
 
     /// Puts a staged upload in place, if the file is still the one that was read.
-    pub(super) fn commit_upload(&mut self, upload: u64, now: Duration, source: &mut impl Source) {
+    pub(super) fn commit_upload(
+        &mut self,
+        upload: u64,
+        now: Duration,
+        source: &mut impl Source,
+        out: &mut Vec<Output>,
+    ) {
         let Some(Upload {
             key,
             mut wait,
             read,
+            outdated,
             ..
         }) = self.uploads.remove(&upload)
         else {
@@ -297,8 +326,9 @@ impl ClientEngine {
         let same = there.as_ref().is_some_and(|there| {
             (there.stat.inode, there.stat.birth) == (found.stat.inode, found.stat.birth)
         });
-        if !same {
+        if !same || outdated {
             // Gone or replaced meanwhile: what is there now counts.
+            out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
             wait.event = true;
             self.queue.wait(key, now, wait);
             return;
@@ -319,7 +349,7 @@ impl ClientEngine {
             self.forget(id, source);
         }
         self.troubles.remove(&key);
-        self.note_links(&key, &found, &wait, digest);
+        self.look_at_links(&key, &found, digest, now);
         self.put_large(key, wait, &found, digest, Content::Upload { upload });
     }
 }

@@ -1,0 +1,134 @@
+//! One session with the server: its begin and end, its messages, and what is said when nothing is left to do.
+
+use super::{ClientEngine, Output, Phase};
+use crate::model::Sum;
+use crate::wire::{BodyReader, Request, Response};
+use std::time::Duration;
+
+/// What the server said of the session.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// Sum of the share's tree.
+    pub sum: Sum,
+    /// The share's version.
+    pub version: u64,
+    /// Whether the share was filled by somebody else so far.
+    pub first_contact: bool,
+}
+
+impl ClientEngine {
+    /// A session is open. The first one starts a scan of the whole source.
+    pub fn connected(&mut self, welcome: &Welcome, out: &mut Vec<Output>) {
+        self.version = welcome.version;
+        self.first_contact = welcome.first_contact;
+        self.settled = false;
+        self.paused = None;
+        self.resync = false;
+        if welcome.sum == self.view.root_sum() {
+            self.go_live();
+        } else {
+            self.start_compare(out);
+        }
+    }
+
+    pub(super) fn go_live(&mut self) {
+        self.phase = Phase::Live;
+        if !self.scanned {
+            self.scanned = true;
+            self.rescan();
+        }
+    }
+
+    /// The session is over. What was under way is looked at again, after a comparison.
+    pub fn disconnected(&mut self, now: Duration) {
+        self.phase = Phase::Offline;
+        self.lists.clear();
+        let batch = std::mem::take(&mut self.batch);
+        let inflight = std::mem::take(&mut self.inflight);
+        self.inflight_bytes = 0;
+        for sent in inflight.into_values().chain([batch.sent]) {
+            for (key, wait) in sent.keys {
+                self.queue.wait(key, now, wait);
+            }
+        }
+        self.busy.clear();
+        for (key, wait) in self.again.drain().chain(self.large.drain()) {
+            self.queue.wait(key, now, wait);
+        }
+        self.ready.clear();
+        for upload in std::mem::take(&mut self.uploads).into_values() {
+            self.queue.wait(upload.key, now, upload.wait);
+        }
+    }
+
+    /// A message of the server.
+    ///
+    /// # Errors
+    /// When it does not follow the protocol; the session has to end.
+    pub fn response(
+        &mut self,
+        response: Response,
+        body: &[u8],
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<(), ProtocolError> {
+        match response {
+            Response::Applied {
+                id,
+                version,
+                failed,
+            } => self.applied(id, version, &failed, now),
+            Response::Staged { upload, failed } => {
+                self.staged(upload, failed, now);
+                Ok(())
+            }
+            Response::Listing {
+                id,
+                entries,
+                more,
+                found,
+            } => self.listed(
+                id,
+                &entries,
+                more.as_ref(),
+                found,
+                &mut BodyReader::new(body),
+                now,
+                out,
+            ),
+            Response::Pong {} | Response::Received { .. } | Response::Recipe { .. } => Ok(()),
+            Response::Welcome { .. } | Response::Refused { .. } => {
+                Err(ProtocolError("out of place"))
+            }
+        }
+    }
+
+    pub(super) fn report(&mut self, out: &mut Vec<Output>) {
+        if !self.flushes.is_empty() {
+            let oldest = self.oldest().map_or(u64::MAX, |(stamp, _)| stamp);
+            let scanning = self.phase != Phase::Live
+                || self.resync
+                || self.paused.is_some()
+                || !self.is_scanned();
+            let (done, wait) = self
+                .flushes
+                .drain(..)
+                .partition(|(_, stamp)| !scanning && oldest > *stamp);
+            self.flushes = wait;
+            out.extend(
+                done.into_iter()
+                    .map(|(token, _): (u64, u64)| Output::Flushed(token)),
+            );
+        }
+        if !self.settled && self.is_idle() {
+            self.settled = true;
+            self.first_contact = false;
+            out.push(Output::Send(Request::Settled {}, Vec::new()));
+        }
+    }
+}
+
+/// The server said something that the protocol does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server broke the protocol: {0}")]
+pub struct ProtocolError(pub(crate) &'static str);
