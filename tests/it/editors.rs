@@ -67,15 +67,15 @@ fn read(path: &Path, last: u32) -> Result<u32, String> {
     Ok(number)
 }
 
-/// Saves 40 versions one way, some of them in a row and some after the one before was mirrored.
-fn check(save: impl Fn(&Path, &str)) {
+/// Saves 40 versions one way, each `batch`-th after all before it were mirrored.
+fn check(batch: u32, save: impl Fn(&Path, &str)) {
     let pair = Pair::new();
     let doc = write(&pair.source, "project/doc.txt", version(0));
     pair.settle();
     let reader = Reader::start(pair.mirror.join("project/doc.txt"));
     for number in 1..=40 {
         save(&doc, &version(number));
-        if number % 4 == 0 {
+        if number % batch == 0 {
             pair.settle();
         }
     }
@@ -90,7 +90,7 @@ fn beside(doc: &Path, suffix: &str) -> PathBuf {
 
 #[test]
 fn vim_renames_and_writes_anew() {
-    check(|doc, text| {
+    check(1, |doc, text| {
         fs::rename(doc, beside(doc, "~")).unwrap();
         fs::write(doc, text).unwrap();
         fs::remove_file(beside(doc, "~")).unwrap();
@@ -99,7 +99,7 @@ fn vim_renames_and_writes_anew() {
 
 #[test]
 fn jetbrains_swaps_through_two_names() {
-    check(|doc, text| {
+    check(1, |doc, text| {
         fs::write(beside(doc, "___jb_tmp___"), text).unwrap();
         fs::rename(doc, beside(doc, "___jb_old___")).unwrap();
         fs::rename(beside(doc, "___jb_tmp___"), doc).unwrap();
@@ -109,7 +109,7 @@ fn jetbrains_swaps_through_two_names() {
 
 #[test]
 fn vs_code_truncates_and_writes_in_place() {
-    check(|doc, text| {
+    check(1, |doc, text| {
         let mut file = File::options().write(true).open(doc).unwrap();
         file.set_len(0).unwrap();
         for part in text.as_bytes().chunks(1024) {
@@ -121,7 +121,7 @@ fn vs_code_truncates_and_writes_in_place() {
 
 #[test]
 fn sed_writes_beside_and_renames_over() {
-    check(|doc, text| {
+    check(5, |doc, text| {
         let other = doc.with_file_name("sedXb3k2Q");
         fs::write(&other, text).unwrap();
         fs::rename(other, doc).unwrap();
@@ -130,7 +130,7 @@ fn sed_writes_beside_and_renames_over() {
 
 #[test]
 fn removing_and_writing_at_once_is_one_change() {
-    check(|doc, text| {
+    check(1, |doc, text| {
         fs::remove_file(doc).unwrap();
         fs::write(doc, text).unwrap();
     });

@@ -429,8 +429,18 @@ impl ClientEngine {
     fn report(&mut self, out: &mut Vec<Output>) {
         if !self.flushes.is_empty() {
             let oldest = self.oldest().map_or(u64::MAX, |(stamp, _)| stamp);
-            let scanning =
-                !self.scans.is_empty() || !self.found.is_empty() || self.phase != Phase::Live;
+            let scanning = !self.scans.is_empty()
+                || !self.found.is_empty()
+                || !self.missing.is_empty() && self.held.is_none()
+                || self.resync
+                || self.phase != Phase::Live;
+            if scanning {
+                // What a scan finds gets its number when it is looked at, and belongs to what is waited for.
+                let stamp = self.queue.next_stamp();
+                for (_, since) in &mut self.flushes {
+                    *since = stamp;
+                }
+            }
             let (done, wait) = self
                 .flushes
                 .drain(..)
