@@ -157,7 +157,7 @@ async fn play(stage: Stage, stop: CancellationToken) -> Result<(), Report> {
 
 /// Says what the client has done, from its own status.
 async fn narrate(stage: &Stage, stop: &CancellationToken) -> Result<(), Report> {
-    let mut before: Option<(u64, u64, u64)> = None;
+    let mut before: Option<(u64, u64, u64, u64)> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -167,22 +167,27 @@ async fn narrate(stage: &Stage, stop: &CancellationToken) -> Result<(), Report> 
         let Ok(statuses) = ask::status(Some(&stage.source)).await else {
             continue;
         };
-        let Some(now) = statuses.iter().find_map(settled) else {
+        let Some((entries, files, sent)) = statuses.iter().find_map(settled) else {
             continue;
         };
+        // It grows with renames and deletions, too, for which nothing is sent.
+        let Ok(servers) = ask::status(Some(&stage.mirror)).await else {
+            continue;
+        };
+        let now = (entries, files, sent, servers.iter().map(version).sum());
         match before {
-            None => introduce(stage, now)?,
+            None => introduce(stage, (entries, files, sent))?,
             Some(before) if before != now => {
                 let (files, sent) = (
                     now.1.saturating_sub(before.1),
                     now.2.saturating_sub(before.2),
                 );
-                let text = format!(
-                    "followed: {} sent in {}, {} in the mirror",
-                    bytes(sent),
-                    count(files, "file"),
-                    count(now.0, "entry")
-                );
+                let what = if files == 0 {
+                    "no content had to be sent".to_owned()
+                } else {
+                    format!("{} sent in {}", bytes(sent), count(files, "file"))
+                };
+                let text = format!("followed: {what}, {} in the mirror", count(now.0, "entry"));
                 render::line(&text)?;
             }
             Some(_) => {}
@@ -205,6 +210,14 @@ fn settled(status: &Status) -> Option<(u64, u64, u64)> {
         server.sent_files,
         server.sent_bytes,
     ))
+}
+
+/// The sum of the versions of a server's shares.
+fn version(status: &Status) -> u64 {
+    match status {
+        Status::Server(server) => server.shares.iter().map(|share| share.version).sum(),
+        Status::Client(_) => 0,
+    }
 }
 
 fn introduce(stage: &Stage, (entries, files, sent): (u64, u64, u64)) -> Result<(), Report> {

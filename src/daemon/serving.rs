@@ -107,7 +107,8 @@ impl Server {
             path: options.directory.clone(),
             source,
         };
-        let shares = Shares::open(&options.directory, placed, durability, Some(state.path())).map_err(refused)?;
+        let shares = Shares::open(&options.directory, placed, durability, Some(state.path()))
+            .map_err(refused)?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),
             source,

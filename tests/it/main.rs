@@ -11,6 +11,10 @@
 
 mod cli;
 mod config;
+mod editors;
+mod faults;
+mod large;
+mod live;
 mod support;
 mod tidy;
 mod trees;

@@ -169,6 +169,8 @@ pub(super) fn run(
     runtime: &Handle,
     stop: &CancellationToken,
 ) -> Result<Option<(Snapshot, usize)>, ClientError> {
+    // What cannot be kept there says so itself.
+    drop(std::fs::create_dir_all(&setup.private));
     let uploader = Uploader::start(
         setup.root.clone(),
         &setup.private,

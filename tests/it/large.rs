@@ -1,0 +1,143 @@
+//! Large files: what is sent of a change, windows, files that grow while they are read, ends in the middle.
+
+use crate::support::files::{noise, write};
+use crate::support::pair::Pair;
+use crate::support::sandbox::Sandbox;
+use crate::support::wait;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn of_a_changed_large_file_only_the_change_is_sent() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.dir("source");
+    let content = noise(11, 64 * MIB);
+    let path = write(&source, "image", &content);
+    let pair = Pair::of(sandbox);
+    pair.settle();
+    let first = pair.sent();
+    assert!(first >= content.len() as u64, "{first}");
+    let sends = |at_most: u64, change: &dyn Fn()| {
+        let before = pair.sent();
+        change();
+        pair.settle();
+        let sent = pair.sent() - before;
+        assert!(sent <= at_most, "{sent} bytes were sent for a change");
+    };
+    let file = File::options().write(true).open(&path).unwrap();
+    sends(40_000, &|| {
+        file.write_all_at(&noise(12, 4096), 20 * MIB as u64 + 777)
+            .unwrap();
+    });
+    sends(60_000, &|| {
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(&noise(13, 1000)).unwrap();
+    });
+    sends(60_000, &|| {
+        let mut changed = b"!".to_vec();
+        changed.extend(fs::read(&path).unwrap());
+        fs::write(path.with_extension("new"), changed).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+    });
+    sends(60_000, &|| {
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(50 * MIB as u64).unwrap();
+    });
+    sends(1_000, &|| {
+        fs::rename(&path, path.with_extension("moved")).unwrap();
+    });
+    pair.stop();
+}
+
+#[test]
+fn files_larger_than_the_windows_arrive() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.dir("source");
+    fs::write(
+        sandbox.path("server.toml"),
+        "[limits]\nwindow = \"2 MiB\"\nmax_frame = \"2 MiB\"\n",
+    )
+    .unwrap();
+    fs::write(
+        sandbox.path("client.toml"),
+        "block_size = \"4 KiB\"\n[limits]\nwindow = \"64 MiB\"\n",
+    )
+    .unwrap();
+    for n in 0..3 {
+        write(&source, &format!("large{n}"), noise(n, 12 * MIB));
+    }
+    for n in 0..300 {
+        write(&source, &format!("small/{n}"), noise(n, 50_000));
+    }
+    let pair = Pair::of(sandbox);
+    pair.settle();
+    let before = pair.sent();
+    let file = File::options()
+        .write(true)
+        .open(pair.source.join("large0"))
+        .unwrap();
+    file.write_all_at(b"x", 5 * MIB as u64).unwrap();
+    drop(file);
+    pair.settle();
+    assert!(
+        pair.sent() - before <= 16 * 1024,
+        "blocks are as small as set"
+    );
+    pair.stop();
+}
+
+#[test]
+fn a_file_that_grows_while_it_is_sent_arrives_in_the_end() {
+    let pair = Pair::new();
+    let path = write(&pair.source, "log", noise(20, 24 * MIB));
+    let mut file = File::options().append(true).open(&path).unwrap();
+    let copy = pair.mirror.join("log");
+    let mut written = 0u64;
+    // Until the mirror has a part of it, or long enough.
+    let seen = wait::until(Duration::from_secs(10), || {
+        written += 1;
+        file.write_all(&noise(written, 10_000)).unwrap();
+        copy.metadata().is_ok_and(|stat| stat.len() > 0)
+    });
+    assert!(seen || !copy.exists());
+    drop(file);
+    pair.settle();
+    pair.stop();
+}
+
+#[test]
+fn both_sides_end_promptly_in_the_middle_of_an_upload_and_go_on_later() {
+    let sandbox = Sandbox::new();
+    let mut pair = Pair::of(sandbox);
+    let begun = |pair: &Pair| {
+        let stage = pair.mirror.join(".syncd/stage");
+        wait::until(wait::PATIENCE, || {
+            fs::read_dir(&stage).is_ok_and(|files| {
+                files
+                    .filter_map(|file| Some(file.ok()?.metadata().ok()?.len()))
+                    .any(|length| length > 0)
+            })
+        })
+    };
+    pair.settle();
+    write(&pair.source, "big", noise(30, 96 * MIB));
+    assert!(begun(&pair));
+    pair.client.stop();
+    assert!(!pair.mirror.join("big").exists(), "no part is in view");
+    pair.restart_client();
+    assert!(begun(&pair));
+    pair.server.stop();
+    assert!(!pair.mirror.join("big").exists(), "no part is in view");
+    pair.restart_server();
+    assert!(begun(&pair));
+    pair.server.kill();
+    pair.restart_server();
+    // A small change does not wait for the large one.
+    write(&pair.source, "small", "overtakes");
+    pair.settle();
+    pair.stop();
+}
