@@ -158,7 +158,7 @@ impl Server {
         });
         let control = tokio::spawn(answering);
         let (window, max_frame) = (self.window, self.max_frame);
-        let (shares, token) = (self.shares, stop.clone());
+        let (shares, token) = (Arc::clone(&self.shares), stop.clone());
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
             self.listener,
