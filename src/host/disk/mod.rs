@@ -11,6 +11,7 @@ mod upload;
 
 use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError};
 use crate::engine::source::Found;
+use crate::host::clock;
 use crate::host::random::{self, RandomError};
 use crate::host::root::Root;
 use crate::index::Stat;
@@ -42,6 +43,8 @@ pub struct DiskStore {
     private: OwnedFd,
     area: Arc<Area>,
     trash: Arc<OwnedFd>,
+    /// For the sweeper only: somebody may remove the directory, and it is made again.
+    kept: Arc<OwnedFd>,
     /// Whether something was moved to the trash since it was emptied.
     rubbish: AtomicBool,
 }
@@ -183,6 +186,7 @@ impl DiskStore {
         let held = held.map_err(|_| OpenError::System("hold `.syncd`", Errno::MFILE))?;
         let stage = subdirectory(held.as_fd(), "stage").map_err(system("open the stage"))?;
         let trash = subdirectory(held.as_fd(), "trash").map_err(system("open the trash"))?;
+        let kept = subdirectory(held.as_fd(), "kept").map_err(system("open `kept`"))?;
         trash::empty(stage.as_fd()).map_err(system("empty the stage"))?;
         let area = Area {
             fd: stage,
@@ -196,15 +200,19 @@ impl DiskStore {
             private: held,
             area: Arc::new(area),
             trash: Arc::new(trash),
+            kept: Arc::new(kept),
             rubbish: AtomicBool::new(true),
         })
     }
 
-    /// Work that removes what was moved to the trash, for a thread of its own; it may take long. It does not hold the
-    /// directory's lock.
+    /// Work that removes what was moved to the trash or kept for 30 days, for a thread of its own; it may take long. It does
+    /// not hold the directory's lock.
     pub fn sweeper(&self) -> impl Fn() + Send + 'static {
-        let trash = Arc::clone(&self.trash);
+        let (trash, kept) = (Arc::clone(&self.trash), Arc::clone(&self.kept));
         move || {
+            if let Err(error) = trash::expire(kept.as_fd(), trash.as_fd(), clock::wall()) {
+                tracing::warn!(%error, "what was kept too long could not be removed");
+            }
             if let Err(error) = trash::empty(trash.as_fd()) {
                 tracing::warn!(%error, "the trash could not be emptied");
             }

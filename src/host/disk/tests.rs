@@ -3,6 +3,7 @@
 use super::{DiskStore, Durability, Private};
 use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError, Upload};
 use crate::engine::source::FoundKind;
+use crate::host::clock;
 use crate::host::root::Root;
 use crate::model::{Fault, Mtime, Name, RelPath};
 use proptest::prelude::*;
@@ -374,4 +375,33 @@ proptest! {
         let kind = share.store.lstat(&whole).unwrap().unwrap().kind;
         prop_assert_eq!(kind, FoundKind::File { size: read as u64 });
     }
+}
+
+#[test]
+fn a_start_removes_rubbish_and_what_was_kept_long_ago() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Share::open(dir.path()));
+    let private = dir.path().join(".syncd");
+    let recent = humantime::format_rfc3339_seconds(clock::wall()).to_string();
+    for name in [
+        "stage/left/x",
+        "trash/left/deep/er",
+        "kept/2020-01-01T00:00:00Z/a/b",
+        &format!("kept/{recent}/a/b"),
+        "kept/of a person/a",
+    ] {
+        fs::create_dir_all(private.join(name)).unwrap();
+    }
+    let store = Share::open(dir.path());
+    store.sweeper()();
+    let names = |folder: &str| {
+        let entries = fs::read_dir(private.join(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("stage").len(), 0);
+    assert_eq!(names("trash").len(), 0);
+    assert_eq!(names("kept"), [&*recent, "of a person"]);
+    assert!(private.join("kept").join(&recent).join("a/b").exists());
 }

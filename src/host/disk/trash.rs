@@ -1,4 +1,4 @@
-//! Emptying private directories: the stage at the start, the trash in the background.
+//! Emptying private directories: the stage at the start, the trash and what was kept too long in the background.
 
 use super::commit::{Spot, shift};
 use super::{READ_DIR, look};
@@ -7,6 +7,38 @@ use crate::host::root::Loosened;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, openat, unlinkat};
 use rustix::io::{Errno, Result};
+use std::time::{Duration, SystemTime};
+
+/// How long what was kept aside stays, from the first contact on that it was kept in.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// Moves what was kept too long to the trash. Folders whose names are no times are somebody's own.
+pub(super) fn expire(kept: BorrowedFd<'_>, trash: BorrowedFd<'_>, now: SystemTime) -> Result<()> {
+    let mut old = Vec::new();
+    for entry in Dir::read_from(kept)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        let since = str::from_utf8(name).ok();
+        let since = since.and_then(|text| humantime::parse_rfc3339(text).ok());
+        let age = since.and_then(|since| now.duration_since(since).ok());
+        if age.is_some_and(|age| age >= KEPT_FOR) {
+            old.push(name.to_vec());
+        }
+    }
+    for name in old {
+        let fresh = random::hex::<8>().map_err(|_| Errno::IO)?;
+        let from = Spot {
+            dir: kept,
+            name: &name,
+        };
+        let to = Spot {
+            dir: trash,
+            name: fresh.as_bytes(),
+        };
+        shift(from, to, RenameFlags::empty())?;
+    }
+    Ok(())
+}
 
 /// Removes everything in a private directory. A tree of any depth costs two descriptors: a directory that is not
 /// empty is first moved up.
