@@ -1,6 +1,6 @@
 //! Looking at directories: watch first, list second, and mark what differs from the view.
 
-use super::{ClientEngine, Trouble};
+use super::ClientEngine;
 use crate::debounce::{Hint, Key};
 use crate::engine::brake;
 use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
@@ -14,21 +14,17 @@ impl ClientEngine {
     pub(super) fn scan(&mut self, dir: NodeId, now: Duration, source: &mut impl Source) {
         let Some(place) = self.place(dir) else {
             // It left the view, or is no directory any more.
+            self.unwatched.remove(dir);
             return self.scans.done(dir);
         };
-        let mut watched = true;
-        if let Err(error) = source.watch(&place, dir) {
-            match error {
-                SourceError::WatchLimit(message) => {
-                    watched = false;
-                    self.unwatched(dir, message, now);
-                }
-                other => return self.scan_failed(dir, other, now),
-            }
+        match source.watch(&place, dir) {
+            Ok(()) => self.unwatched.remove(dir),
+            Err(SourceError::WatchLimit(message)) => self.unwatched.insert(dir, message, now),
+            Err(other) => return self.scan_failed(dir, other, now),
         }
         match source.list(&place) {
             Ok(entries) => {
-                if watched && let Some(key) = self.key_of(dir) {
+                if let Some(key) = self.key_of(dir) {
                     self.troubles.remove(&key);
                 }
                 self.scanned_entries(dir, entries);
@@ -119,15 +115,6 @@ impl ClientEngine {
                 self.paused = Some((message, now + Duration::from_secs(1)));
                 self.scans.push(dir);
             }
-        }
-    }
-
-    fn unwatched(&mut self, dir: NodeId, message: String, now: Duration) {
-        if let Some(key) = self.key_of(dir) {
-            self.troubles.entry(key).or_insert(Trouble {
-                message,
-                since: now,
-            });
         }
     }
 
