@@ -347,6 +347,13 @@ impl ClientEngine {
         }
     }
 
+    /// Has a path looked at that no event named: its change is as old as those that are waited for.
+    fn owe(&mut self, key: Key, due: Duration, now: Duration) {
+        let mut wait = self.fresh_wait(now);
+        wait.event = true;
+        self.queue.wait(key, due, wait);
+    }
+
     /// The key of a node; none for the root.
     fn key_of(&self, id: NodeId) -> Option<Key> {
         let node = self.view.get(id).filter(|_| id != self.view.root())?;

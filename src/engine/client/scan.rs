@@ -1,7 +1,7 @@
 //! Looking at directories: watch first, list second, and mark what differs from the view.
 
 use super::ClientEngine;
-use crate::debounce::{Hint, Key};
+use crate::debounce::Key;
 use crate::engine::brake;
 use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
 use crate::index::{Node, NodeId};
@@ -97,7 +97,8 @@ impl ClientEngine {
         let message = match (error, &key) {
             (SourceError::Displaced | SourceError::Gone, Some(key)) => {
                 if !self.missing.contains(key) {
-                    self.directory_event(dir, Hint::Gone, now);
+                    let due = now + self.settings.timing.delete_hold;
+                    self.owe(key.clone(), due, now);
                 }
                 return;
             }
