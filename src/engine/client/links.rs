@@ -1,7 +1,7 @@
 //! Files with several names. A write through one name gives no event for the others.
 
 use super::ClientEngine;
-use crate::debounce::{Hint, Key};
+use crate::debounce::Key;
 use crate::engine::source::Found;
 use crate::model::{Digest, Kind};
 use std::collections::{BTreeSet, HashMap};
@@ -67,7 +67,7 @@ impl ClientEngine {
     /// written before that, so the other names are looked at.
     pub(super) fn left_link(&mut self, key: &Key, inode: Option<u64>, now: Duration) {
         for other in self.links.leave(key, inode) {
-            self.queue.hint(other, Hint::Settled, now);
+            self.owe(other, now, now);
         }
     }
 
@@ -105,7 +105,7 @@ impl ClientEngine {
         let others = self.links.others(key, found.stat.inode).filter(stale);
         for other in others.cloned().collect::<Vec<_>>() {
             if self.queue.get(&other).is_none() {
-                self.queue.hint(other, Hint::Settled, now);
+                self.owe(other, now, now);
             }
         }
     }

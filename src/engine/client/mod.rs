@@ -9,6 +9,7 @@ mod compare;
 mod content;
 mod links;
 mod moves;
+mod poll;
 mod resolve;
 mod scan;
 mod scans;
@@ -29,6 +30,7 @@ use crate::model::Name;
 use crate::model::limits::{MAX_OPS, MUTATE_WINDOW};
 use crate::wire::{Op, Request};
 use links::Links;
+use poll::Unwatched;
 use scans::Scans;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -110,6 +112,7 @@ pub struct ClientEngine {
     judged: bool,
     held: Option<Hold>,
     scans: Scans,
+    unwatched: Unwatched,
     scanned: bool,
     top_entries: usize,
     phase: Phase,
@@ -161,6 +164,7 @@ impl ClientEngine {
             judged: false,
             held: None,
             scans: Scans::default(),
+            unwatched: Unwatched::default(),
             scanned: false,
             top_entries: 0,
             phase: Phase::Offline,
@@ -268,7 +272,10 @@ impl ClientEngine {
             return Some(*until);
         }
         // When nothing may be sent, it is an answer of the server that changes this.
-        self.queue.next_due().filter(|_| self.may_send())
+        let due = self.queue.next_due().into_iter();
+        due.chain(self.unwatched.next())
+            .min()
+            .filter(|_| self.may_send())
     }
 
     fn may_send(&self) -> bool {
@@ -293,6 +300,8 @@ impl ClientEngine {
             self.resolve(key, wait, now, source, out);
         } else if let Some(dir) = self.scans.next() {
             self.scan(dir, now, source);
+        } else if self.poll(now) {
+            return true;
         } else if self.held.is_none() && !self.missing.is_empty() {
             if !self.judged {
                 self.judge_missing();
@@ -336,6 +345,13 @@ impl ClientEngine {
             made: false,
             event: false,
         }
+    }
+
+    /// Has a path looked at that no event named: its change is as old as those that are waited for.
+    fn owe(&mut self, key: Key, due: Duration, now: Duration) {
+        let mut wait = self.fresh_wait(now);
+        wait.event = true;
+        self.queue.wait(key, due, wait);
     }
 
     /// The key of a node; none for the root.

@@ -105,6 +105,7 @@ impl ClientEngine {
                 source.unwatch(id);
                 todo.extend(node.children().map(|(_, child)| child));
                 self.scans.done(id);
+                self.unwatched.remove(id);
                 self.forget_reports(id);
             } else if let Some(key) = self.key_of(id) {
                 self.found.extend(self.links.leave(&key, None));

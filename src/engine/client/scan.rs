@@ -1,7 +1,7 @@
 //! Looking at directories: watch first, list second, and mark what differs from the view.
 
-use super::{ClientEngine, Trouble};
-use crate::debounce::{Hint, Key};
+use super::ClientEngine;
+use crate::debounce::Key;
 use crate::engine::brake;
 use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
 use crate::index::{Node, NodeId};
@@ -14,21 +14,17 @@ impl ClientEngine {
     pub(super) fn scan(&mut self, dir: NodeId, now: Duration, source: &mut impl Source) {
         let Some(place) = self.place(dir) else {
             // It left the view, or is no directory any more.
+            self.unwatched.remove(dir);
             return self.scans.done(dir);
         };
-        let mut watched = true;
-        if let Err(error) = source.watch(&place, dir) {
-            match error {
-                SourceError::WatchLimit(message) => {
-                    watched = false;
-                    self.unwatched(dir, message, now);
-                }
-                other => return self.scan_failed(dir, other, now),
-            }
+        match source.watch(&place, dir) {
+            Ok(()) => self.unwatched.remove(dir),
+            Err(SourceError::WatchLimit(message)) => self.unwatched.insert(dir, message, now),
+            Err(other) => return self.scan_failed(dir, other, now),
         }
         match source.list(&place) {
             Ok(entries) => {
-                if watched && let Some(key) = self.key_of(dir) {
+                if let Some(key) = self.key_of(dir) {
                     self.troubles.remove(&key);
                 }
                 self.scanned_entries(dir, entries);
@@ -101,7 +97,8 @@ impl ClientEngine {
         let message = match (error, &key) {
             (SourceError::Displaced | SourceError::Gone, Some(key)) => {
                 if !self.missing.contains(key) {
-                    self.directory_event(dir, Hint::Gone, now);
+                    let due = now + self.settings.timing.delete_hold;
+                    self.owe(key.clone(), due, now);
                 }
                 return;
             }
@@ -119,15 +116,6 @@ impl ClientEngine {
                 self.paused = Some((message, now + Duration::from_secs(1)));
                 self.scans.push(dir);
             }
-        }
-    }
-
-    fn unwatched(&mut self, dir: NodeId, message: String, now: Duration) {
-        if let Some(key) = self.key_of(dir) {
-            self.troubles.entry(key).or_insert(Trouble {
-                message,
-                since: now,
-            });
         }
     }
 

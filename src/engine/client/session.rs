@@ -110,13 +110,6 @@ impl ClientEngine {
                 || self.resync
                 || self.paused.is_some()
                 || !self.is_scanned();
-            if scanning {
-                // What a scan finds gets its number when it is looked at, and belongs to what is waited for.
-                let stamp = self.queue.next_stamp();
-                for (_, since) in &mut self.flushes {
-                    *since = stamp;
-                }
-            }
             let (done, wait) = self
                 .flushes
                 .drain(..)

@@ -137,6 +137,14 @@ impl ClientEngine {
             };
             Some((problem, now.saturating_sub(trouble.since)))
         });
+        let unwatched = self.unwatched.report().and_then(|(dir, message, since)| {
+            let problem = Problem {
+                path: self.view.path(dir)?,
+                fault: crate::model::Fault::Io,
+                message,
+            };
+            Some((problem, now.saturating_sub(since)))
+        });
         let skipped = self.skipped.iter().filter_map(|(key, reason)| {
             Some(Skipped {
                 path: path(key)?,
@@ -156,8 +164,8 @@ impl ClientEngine {
             sent_bytes: self.counters.bytes,
             sent_files: self.counters.files,
             entries: self.view.len(),
-            problems: problems.take(LISTED).collect(),
-            problems_total: self.troubles.len(),
+            problems_total: self.troubles.len() + usize::from(unwatched.is_some()),
+            problems: unwatched.into_iter().chain(problems).take(LISTED).collect(),
             skipped: skipped.take(LISTED).collect(),
             skipped_total: self.skipped.len(),
             deletions_held: self.held.is_some(),

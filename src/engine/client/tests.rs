@@ -52,6 +52,8 @@ struct MemSource {
     blind: bool,
     /// What somebody does right after this name was looked at.
     race: Option<(&'static [u8], Act)>,
+    /// How many directories can be watched.
+    watches: usize,
 }
 
 fn name(bytes: &[u8]) -> Name {
@@ -78,6 +80,7 @@ impl MemSource {
             hidden: HashSet::new(),
             blind: false,
             race: None,
+            watches: usize::MAX,
         }
     }
 
@@ -446,6 +449,9 @@ impl Source for MemSource {
 
     fn watch(&mut self, dir: &Place, node: NodeId) -> Result<(), SourceError> {
         let id = self.at(dir)?;
+        if self.watched.len() >= self.watches && !self.watched.contains_key(&id) {
+            return Err(SourceError::WatchLimit("no more watches".to_owned()));
+        }
         self.watched.insert(id, node);
         Ok(())
     }
@@ -1063,6 +1069,29 @@ fn a_flush_waits_for_deletions_that_a_scan_found_and_for_refused_changes() {
     assert!(bench.failures > 0 && bench.server.entries.contains_key(&b"d/f"[..]));
     bench.settle();
     bench.assert_equal();
+}
+
+#[test]
+fn directories_without_a_watch_are_looked_at_from_time_to_time() {
+    let mut bench = Bench::new();
+    bench.source.watches = 1;
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.settle();
+    let status = bench.engine.snapshot(bench.now);
+    assert_eq!(status.problems.len(), 1, "{status:?}");
+    assert_eq!(bench.engine.problem_count(), 0);
+    bench.source.make(2, b"f", Inode::File(vec![1; 10]));
+    bench.settle();
+    let due = bench.engine.next_due().expect("a time for the next look");
+    assert!(due <= bench.now + Duration::from_secs(3));
+    bench.now = due;
+    bench.settle();
+    bench.assert_equal();
+    bench.source.watches = 2;
+    bench.now = bench.engine.next_due().unwrap();
+    bench.settle();
+    assert_eq!(bench.engine.next_due(), None);
+    assert!(bench.engine.snapshot(bench.now).problems.is_empty());
 }
 
 /// Everything that is asked at each step must cost the same however much is dirty: this would take minutes otherwise.
