@@ -55,7 +55,7 @@ fn a_client_that_is_killed_midway_goes_on_where_it_was() {
     pair.restart_client();
     pair.settle();
     pair.client.kill();
-    fs::rename(source.join("large"), source.join("larger")).unwrap();
+    write(&source, "d7/f7", "edited");
     pair.restart_client();
     pair.settle();
     assert!(pair.sent() < 1_000_000, "what is there is not sent again");

