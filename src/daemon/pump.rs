@@ -8,6 +8,8 @@ use crate::wire::{Deframer, Frame, FrameError, encode};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -52,6 +54,18 @@ pub struct Outbox {
 pub struct OutboxReader {
     urgent: mpsc::Receiver<Outgoing>,
     bulk: mpsc::Receiver<Outgoing>,
+    sent: Arc<AtomicU64>,
+}
+
+impl OutboxReader {
+    /// The same, which adds the bytes that were written, before encryption, to a sum.
+    #[must_use]
+    pub fn counted_in(self, sent: &Arc<AtomicU64>) -> Self {
+        Self {
+            sent: Arc::clone(sent),
+            ..self
+        }
+    }
 }
 
 /// Makes a pair of queues: `urgent` frames deep, and two bulk frames.
@@ -67,6 +81,7 @@ pub fn outbox(urgent: usize) -> (Outbox, OutboxReader) {
         OutboxReader {
             urgent: urgent_out,
             bulk: bulk_out,
+            sent: Arc::default(),
         },
     )
 }
@@ -122,6 +137,7 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         if !buffer.is_empty() {
             within(stream.write_all(&buffer)).await?;
             within(stream.flush()).await?;
+            queue.sent.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         }
         if buffer.capacity() > 8 * GATHER {
             buffer = Vec::with_capacity(GATHER);

@@ -116,7 +116,7 @@ pub struct PeerStatus {
     pub pending: u64,
     /// Bytes that were sent and are not acknowledged.
     pub in_flight_bytes: u64,
-    /// Bytes sent since the start.
+    /// Bytes sent since the start, before encryption.
     pub sent_bytes: u64,
     /// Contents of files sent since the start.
     pub sent_files: u64,

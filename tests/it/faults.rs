@@ -2,7 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::files::{chmod, noise, write};
-use crate::support::pair::{Pair, answers, status};
+use crate::support::pair::Pair;
 use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{tree, wait};
 use rustix::process::Signal;
@@ -55,7 +55,7 @@ fn a_client_that_is_killed_midway_goes_on_where_it_was() {
     pair.restart_client();
     pair.settle();
     pair.client.kill();
-    fs::rename(source.join("large"), source.join("larger")).unwrap();
+    write(&source, "d7/f7", "edited");
     pair.restart_client();
     pair.settle();
     assert!(pair.sent() < 1_000_000, "what is there is not sent again");
@@ -128,16 +128,20 @@ fn a_path_without_rights_is_named_and_mirrored_once_it_has_them() {
     let mut command = sandbox.syncd_bound();
     command.args(["client", "-d", "source", "--server", &address]);
     let mut client = Daemon::start(&sandbox, "client", &mut command);
+    let ask =
+        |arguments: &[&str]| Finished::of(sandbox.syncd_bound().args(arguments).output().unwrap());
     let problems = || {
-        answers(&sandbox, "source").then(|| status(&sandbox, "source")["problems_total"].as_u64())
+        let run = ask(&["status", "--json", "-d", "source"]);
+        let status: serde_json::Value = serde_json::from_str(&run.out).unwrap_or_default();
+        status[0]["problems_total"].as_u64()
     };
-    assert!(wait::until(wait::PATIENCE, || problems().flatten() >= Some(2)));
-    let text = sandbox.run(&["status", "-d", "source"]).out;
+    assert!(wait::until(wait::PATIENCE, || problems() >= Some(2)));
+    let text = ask(&["status", "-d", "source"]).out;
     assert!(
         text.contains("PROBLEMS") && text.contains("closed directory: "),
         "{text}"
     );
-    let flush = sandbox.run(&["flush", "-d", "source"]);
+    let flush = ask(&["flush", "-d", "source"]);
     assert_eq!(flush.code, Some(3), "{}", flush.err);
     for (path, mode) in [
         ("closed directory", 0o755),
@@ -146,7 +150,7 @@ fn a_path_without_rights_is_named_and_mirrored_once_it_has_them() {
     ] {
         chmod(&source.join(path), mode);
     }
-    assert!(wait::until(wait::PATIENCE, || problems().flatten() == Some(0)));
+    assert!(wait::until(wait::PATIENCE, || problems() == Some(0)));
     tree::assert_converges(&source, &mirror);
     client.stop();
 }

@@ -5,6 +5,7 @@ use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, Sk
 use crate::engine::client::{Activity, Snapshot};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +34,7 @@ pub(super) struct Mirror {
     pub(super) address: String,
     pub(super) share: Option<String>,
     pub(super) line: SharedLine,
+    pub(super) sent: Arc<AtomicU64>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) markers: PathBuf,
 }
@@ -144,7 +146,7 @@ impl Mirror {
             lag_ms: 0,
             pending: 0,
             in_flight_bytes: 0,
-            sent_bytes: 0,
+            sent_bytes: self.sent.load(Ordering::Relaxed),
             sent_files: 0,
             last_error: line.last_error,
             reconnect_in_ms: line.retry.map(|at| {
@@ -162,7 +164,6 @@ impl Mirror {
             peer.lag_ms = milliseconds(snapshot.lag);
             peer.pending = snapshot.pending as u64;
             peer.in_flight_bytes = snapshot.inflight_bytes;
-            peer.sent_bytes = snapshot.sent_bytes;
             peer.sent_files = snapshot.sent_files;
             peer.last_error = snapshot.held.clone().or(peer.last_error);
             status.entries = status.entries.max(snapshot.entries as u64);

@@ -155,11 +155,12 @@ impl Client {
                 .state
                 .path()
                 .join(mirror_name(address, self.options.share.as_deref()));
-            let shared = SharedLine::default();
+            let (shared, sent) = (SharedLine::default(), Arc::default());
             mirrors.push(Mirror {
                 address: address.clone(),
                 share: self.options.share.clone(),
                 line: Arc::clone(&shared),
+                sent: Arc::clone(&sent),
                 inputs: inputs.clone(),
                 markers: private.join("markers"),
             });
@@ -180,6 +181,7 @@ impl Client {
                 once: self.options.until == Until::Mirrored,
                 alone: self.options.servers.len() == 1,
                 line: shared,
+                sent,
             };
             let number = tasks.len();
             let mirror = one(setup, dial, inputs, queue, stop.child_token());

@@ -84,6 +84,8 @@ impl ClientEngine {
             }
             match failed.iter().find(|failed| failed.index as usize == index) {
                 Some(failure) => self.refused(key, wait, failure, now),
+                // What has failed since (a directory whose mode was sent, but which cannot be listed) stays in trouble.
+                None if self.queue.get(&key).is_some_and(|wait| wait.failures > 0) => {}
                 None => {
                     self.troubles.remove(&key);
                 }
