@@ -216,14 +216,16 @@ impl ClientEngine {
             self.queue.clear();
             self.rescan();
         }
-        self.queue.hint(
-            Key {
-                dir,
-                name: name.clone(),
-            },
-            hint,
-            now,
-        );
+        let key = Key {
+            dir,
+            name: name.clone(),
+        };
+        if hint == Hint::Gone && self.missing.remove(&key) {
+            // It was seen to go: that is no disappearance for the brake.
+            self.judged = false;
+            self.held = None;
+        }
+        self.queue.hint(key, hint, now);
     }
 
     /// Something happened to a directory itself, or inside it.

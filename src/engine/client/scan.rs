@@ -81,8 +81,12 @@ impl ClientEngine {
         };
         for (name, id) in node.children().filter(|(_, id)| !here.contains(id)) {
             if let Ok(name) = Name::new(name) {
-                self.missing.insert(Key { dir, name });
-                self.judged = false;
+                let key = Key { dir, name };
+                // What was seen to go is on its way already.
+                if !self.queue.get(&key).is_some_and(|wait| wait.event) {
+                    self.missing.insert(key);
+                    self.judged = false;
+                }
                 // Should it turn up elsewhere, what is in it may have changed unseen.
                 if self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
                     self.scans.mark(id);
