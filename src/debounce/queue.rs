@@ -75,6 +75,8 @@ pub struct Wait {
     pub misfits: u32,
     /// Whether all that is known is that it was made.
     pub made: bool,
+    /// Whether it has been held: if it is gone, or has become empty, when it is due, that is no half of a save.
+    pub held: bool,
     /// Whether an event said so (its content is hashed) or only a scan (times are believed).
     pub event: bool,
 }
@@ -142,6 +144,7 @@ impl Queue {
             failures: 0,
             misfits: live.map_or(0, |wait| wait.misfits),
             made: hint == Hint::Made || side && old.is_some_and(|wait| wait.made),
+            held: hint == Hint::Gone || side && old.is_some_and(|wait| wait.held),
             event: hint != Hint::Inside || old.is_some_and(|wait| wait.event),
         };
         self.stamp = self.stamp.max(wait.stamp);

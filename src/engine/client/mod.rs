@@ -345,6 +345,7 @@ impl ClientEngine {
             failures: 0,
             misfits: 0,
             made: false,
+            held: false,
             event: false,
         }
     }

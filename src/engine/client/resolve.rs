@@ -31,7 +31,11 @@ impl ClientEngine {
             return;
         };
         match source.look(&place, &key.name) {
+            Ok(None) if self.may_return(&key, &wait) => self.hold(key, wait, now),
             Ok(None) => self.gone(&key, wait, now, source),
+            Ok(Some(found)) if is_empty(&found) && self.may_return(&key, &wait) => {
+                self.hold(key, wait, now);
+            }
             Ok(Some(found)) if wait.made && is_plain(&found) => {
                 self.queue.hint(key, Hint::Touched, now);
             }
@@ -43,6 +47,23 @@ impl ClientEngine {
                 self.fail(key, wait, message, now);
             }
         }
+    }
+
+    /// Whether a mirrored file that is gone or empty may be so for a moment: its last event was no deletion.
+    fn may_return(&self, key: &Key, wait: &Wait) -> bool {
+        let full = |node: &Node| {
+            !matches!(
+                node.entry.kind,
+                Kind::Directory | Kind::File { size: 0, .. }
+            )
+        };
+        let id = self.view.child(key.dir, key.name.as_bytes());
+        wait.event && !wait.held && id.and_then(|id| self.view.get(id)).is_some_and(full)
+    }
+
+    fn hold(&mut self, key: Key, wait: Wait, now: Duration) {
+        let due = now + self.settings.timing.delete_hold;
+        self.queue.wait(key, due, Wait { held: true, ..wait });
     }
 
     /// The directory of a path is not where the view has it: first it has to be found, or found gone.
@@ -275,4 +296,8 @@ impl ClientEngine {
 /// Whether it is a regular file with one name: its writer may still be at work.
 fn is_plain(found: &Found) -> bool {
     matches!(found.kind, FoundKind::File { .. }) && found.stat.links < 2
+}
+
+fn is_empty(found: &Found) -> bool {
+    matches!(found.kind, FoundKind::File { size: 0 })
 }

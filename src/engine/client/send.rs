@@ -80,7 +80,9 @@ impl ClientEngine {
         for (index, (key, wait)) in keys.into_iter().enumerate() {
             self.busy.remove(&key);
             if let Some(again) = self.again.remove(&key) {
-                self.queue.wait(key.clone(), now, again);
+                // What came later knows better when to look.
+                let due = self.queue.get(&key).map_or(now, |wait| wait.due);
+                self.queue.wait(key.clone(), due, again);
             }
             match failed.iter().find(|failed| failed.index as usize == index) {
                 Some(failure) => self.refused(key, wait, failure, now),
