@@ -37,7 +37,7 @@ pub const MIN_BLOCK: u32 = 4 * 1024;
 pub const MAX_BLOCK: u32 = 1024 * 1024;
 
 /// Bytes of mutations that a client may have sent without an acknowledgement.
-pub const MUTATE_WINDOW: u64 = 32 * 1024 * 1024;
+pub const MUTATE_WINDOW: u64 = 48 * 1024 * 1024;
 /// Bytes of uploads that a client may have sent without them having been written.
 pub const UPLOAD_WINDOW: u64 = 8 * 1024 * 1024;
 /// Operations that one commit group of the server holds at most.
