@@ -94,15 +94,17 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } => "is the server running, and is the address right?",
             Self::NoInvite { .. } => {
-                "run `syncd invite` on the server's machine and `syncd join` here; a server of the same user and home needs no invite"
+                "start the server as the same user, with the same HOME, on this machine: other machines cannot enrol yet"
             }
             Self::Refused { source, .. } => match source {
-                Rejection::Revoked => "the device was revoked; ask for a new `syncd invite`",
+                Rejection::Revoked => "the device was revoked on the server",
                 Rejection::Expired => "compare the clocks of both machines",
                 Rejection::NoTls => "something else listens at this address",
-                _ => "ask for a new `syncd invite`, or check what listens at this address",
+                _ => {
+                    "check what listens at this address, and that its state was not deleted or copied"
+                }
             },
-            Self::NotEnrolled { .. } => "run `syncd invite` on the server's machine",
+            Self::NotEnrolled { .. } => "start the server again: it leaves a new local invite",
             Self::Version { .. } => "install the same release of `syncd` on both sides",
             Self::Local(_) => "check the directory named above",
         }
