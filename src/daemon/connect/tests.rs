@@ -80,7 +80,7 @@ async fn a_home_without_an_invite_is_told_so() {
     let connector = Connector::new(Dirs::below(stranger.path()));
     let error = connector.connect(&server.address).await.unwrap_err();
     assert_eq!(error.kind(), ConnectKind::NoInvite);
-    assert!(error.hint().contains("syncd invite"));
+    assert!(error.hint().contains("HOME"));
     assert!(server.trust.devices().list().is_empty());
     // Nothing is left in the home of a stranger.
     assert_eq!(std::fs::read_dir(stranger.path()).unwrap().count(), 0);
