@@ -201,7 +201,7 @@ impl Queue {
     }
 
     /// Makes every path due shortly that waits for rest or hold; those that failed keep their time. Shortly and not
-    /// at once: the two names of a move still have to find each other.
+    /// at once: the two names of a move still have to find each other, the new one before the old.
     pub fn hurry(&mut self, now: Duration) {
         let keys: Vec<Key> = self
             .waits
@@ -211,7 +211,8 @@ impl Queue {
             .collect();
         for key in keys {
             if let Some(wait) = self.waits.get(&key).cloned() {
-                let due = wait.due.min(now + Duration::from_millis(5));
+                let rest = Duration::from_millis(if wait.held { 5 } else { 2 });
+                let due = wait.due.min(now + rest);
                 self.put(key, Wait { due, ..wait });
             }
         }
@@ -325,6 +326,19 @@ mod tests {
     fn many_changes_in_a_directory_make_one_look_at_it() {
         let hints: Vec<_> = (0..10).map(|ms| (ms, Hint::Inside)).collect();
         assert_eq!(outs(&hints), [15]);
+    }
+
+    #[test]
+    fn hurry_keeps_the_old_name_of_a_move_behind_the_new_one() {
+        let mut queue = Queue::new(Timing::default());
+        queue.hint(key("old"), Hint::Gone, at(0));
+        queue.hint(key("new"), Hint::Settled, at(0));
+        let (new, wait) = queue.pop(at(0)).unwrap();
+        assert_eq!(new, key("new"));
+        queue.wait(new, at(48), wait);
+        queue.hurry(at(10));
+        assert_eq!(queue.pop(at(20)).unwrap().0, key("new"));
+        assert_eq!(queue.pop(at(20)).unwrap().0, key("old"));
     }
 
     #[test]
