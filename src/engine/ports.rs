@@ -193,10 +193,10 @@ pub trait Store: Send + Sync + 'static {
     /// When the base is no readable regular file, or the stage cannot take it.
     fn open_upload(&self, base: Option<&RelPath>) -> Result<Self::Upload, StoreError>;
 
-    /// Makes an upload's content durable.
+    /// Ends an upload. Its content need not be durable before it is synced like anything staged.
     ///
     /// # Errors
-    /// When it may not be durable; what was uploaded is gone then.
+    /// When the stage cannot keep it; what was uploaded is gone then.
     fn finish_upload(&self, upload: Self::Upload) -> Result<Self::Staged, StoreError>;
 }
 

@@ -13,7 +13,9 @@ use crate::engine::source::SourceError;
 use crate::index::NodeId;
 use crate::model::Name;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
-use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _,
+};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -157,8 +159,10 @@ impl Watcher {
         prepare(&markers, std::fs::create_dir_all(&markers))?;
         let base = aliases.clone();
         let handler = move |event: notify::Result<Event>| handle(&base, &mailbox, event);
-        let notify =
-            RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
+        let config = Config::default()
+            .with_follow_symlinks(false)
+            .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
+        let notify = RecommendedWatcher::new(handler, config)?;
         let mut watcher = Self {
             notify,
             aliases,

@@ -20,6 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short.
 const PUSH_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes that are pushed out at the end of an upload, before it is used.
+const SOON_BYTES: u64 = 1024 * 1024;
 /// Bytes after which the peer is told of what was written, also when more is waiting.
 const TELL_BYTES: u64 = 1024 * 1024;
 
@@ -201,6 +203,14 @@ impl Uploading {
             return Ok(());
         };
         self.tell_written();
+        // Small edits wait for the group in which this one is made durable: not much may be left to do then.
+        let left = open.growing.size() - open.pushed;
+        if left >= PUSH_BYTES {
+            open.growing.flusher()();
+        } else if left >= SOON_BYTES {
+            // A full queue means that the disk has enough to do.
+            let _busy = self.push.try_send(open.growing.flusher());
+        }
         let store = self.held.share.store();
         let finish = |complete| store.finish_upload(complete);
         match open.growing.close(size, digest).and_then(finish) {

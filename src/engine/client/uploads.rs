@@ -54,7 +54,7 @@ pub(super) struct Upload {
     pub(super) wait: Wait,
     inode: (u64, i64),
     read: Option<(Found, Digest)>,
-    /// The server has it complete and durable.
+    /// The server has it complete.
     staged: bool,
     /// Something else was sent for the path since the upload began: its content is older than that.
     pub(super) outdated: bool,
@@ -268,7 +268,7 @@ impl ClientEngine {
         self.emit(op, &[&digest.0], key, wait);
     }
 
-    /// The server has an upload complete and durable, or could not make it.
+    /// The server has an upload complete, or could not make it.
     pub(super) fn staged(&mut self, upload: u64, failed: Option<Failed>, now: Duration) {
         let Some(failed) = failed else {
             if let Some(known) = self.uploads.get_mut(&upload) {

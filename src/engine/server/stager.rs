@@ -82,7 +82,7 @@ impl<T> Default for Group<T> {
     }
 }
 
-/// A finished upload: complete, verified, durable and out of sight.
+/// A finished upload: complete, verified and out of sight.
 #[derive(Debug)]
 pub struct Finished<T> {
     /// The staged file.

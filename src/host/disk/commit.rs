@@ -79,6 +79,9 @@ impl DiskStore {
         displaced: &Removal,
     ) -> std::result::Result<Stat, StoreError> {
         let go = || {
+            if staged.is_doubtful() {
+                return Err(Errno::IO);
+            }
             let (dir, name) = self.root.parent(path)?;
             let to = Spot {
                 dir: dir.as_fd(),
@@ -282,7 +285,8 @@ impl DiskStore {
         match self.area.durability {
             Durability::None => Ok(()),
             Durability::Full => {
-                syncfs(&self.area.fd).map_err(|errno| failed("make the change durable", errno))
+                let done = self.area.noted(syncfs(&self.area.fd));
+                done.map_err(|errno| failed("make the change durable", errno))
             }
         }
     }
@@ -317,7 +321,9 @@ impl DiskStore {
             }
             Ok(())
         };
-        go().map_err(|errno| failed("make the change durable", errno))
+        self.area
+            .noted(go())
+            .map_err(|errno| failed("make the change durable", errno))
     }
 
     fn open_dir(&self, path: &RelPath) -> Result<OwnedFd> {

@@ -68,9 +68,24 @@ struct Area {
     durability: Durability,
     /// How many staged files keep their descriptor.
     open: AtomicU64,
+    /// How often something could not be made durable. The system tells a failed write once only, and perhaps to
+    /// another who waits: what was staged before a failure is not brought into view after it.
+    failures: AtomicU64,
 }
 
 impl Area {
+    fn failures(&self) -> u64 {
+        self.failures.load(Ordering::SeqCst)
+    }
+
+    /// Notes when something could not be made durable.
+    fn noted<T>(&self, done: Result<T>) -> Result<T> {
+        if done.is_err() {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+        }
+        done
+    }
+
     fn name(&self) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         format!("{}{number:x}", self.prefix)
@@ -194,6 +209,7 @@ impl DiskStore {
             next: AtomicU64::new(0),
             durability,
             open: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         };
         Ok(Self {
             root,
@@ -361,7 +377,7 @@ impl Store for DiskStore {
     }
 
     fn finish_upload(&self, upload: DiskUpload) -> std::result::Result<Staged, StoreError> {
-        upload.finish()
+        Ok(upload.finish())
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Staged {
     pub(super) name: String,
     open: Option<OwnedFd>,
     is_dir: bool,
+    /// How many failures the area had when it was begun.
+    failures: u64,
     /// Cleared when it was moved into view.
     pub(super) here: bool,
 }
@@ -49,6 +51,7 @@ impl Staged {
             name,
             open: None,
             is_dir,
+            failures: area.failures(),
             here: true,
         }
     }
@@ -61,11 +64,24 @@ impl Staged {
         }
     }
 
-    /// A finished upload.
-    pub(super) fn from_upload(area: &Arc<Area>, name: String, file: OwnedFd) -> Self {
+    /// A finished upload, begun when the area had so many failures.
+    pub(super) fn from_upload(
+        area: &Arc<Area>,
+        name: String,
+        file: Option<OwnedFd>,
+        failures: u64,
+    ) -> Self {
         let mut staged = Self::new(area, name, false);
-        staged.keep_open(file);
+        staged.failures = failures;
+        if let Some(file) = file {
+            staged.keep_open(file);
+        }
         staged
+    }
+
+    /// Whether something could not be made durable since it was begun: its content may be lost.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.failures != self.area.failures()
     }
 
     pub(super) fn dress(&self, attributes: Attributes) -> std::result::Result<(), StoreError> {
@@ -193,5 +209,6 @@ pub(super) fn sync(area: &Area, staged: &[&Staged]) -> std::result::Result<(), S
         _ if each => files().try_for_each(fsync),
         _ => syncfs(&area.fd),
     };
-    done.map_err(|errno| failed("make the stage durable", errno))
+    area.noted(done)
+        .map_err(|errno| failed("make the stage durable", errno))
 }

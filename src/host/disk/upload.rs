@@ -7,7 +7,7 @@ use crate::host::root::{Root, failed};
 use crate::model::RelPath;
 use crate::model::limits::LEAF;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, copy_file_range, fdatasync, fsync};
+use rustix::fs::{AtFlags, copy_file_range, fdatasync};
 use rustix::io::{Errno, pread};
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct DiskUpload {
     base: Option<(OwnedFd, Found)>,
     /// Whether the kernel copies between these two files.
     in_kernel: bool,
+    /// How many failures the area had when it was begun.
+    failures: u64,
     /// Cleared when it became a finished file.
     here: bool,
 }
@@ -52,18 +54,16 @@ impl DiskUpload {
             file: Arc::new(file),
             base,
             in_kernel: true,
+            failures: area.failures(),
             here: true,
         })
     }
 
-    pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
-        let system = |errno| failed("make the upload durable", errno);
-        if self.area.durability == Durability::Full {
-            fsync(&self.file).map_err(system)?;
-        }
-        let file = self.file.try_clone().map_err(|_| system(Errno::MFILE))?;
+    pub(super) fn finish(mut self) -> Staged {
         self.here = false;
-        Ok(Staged::from_upload(&self.area, self.name.clone(), file))
+        // Without a descriptor it is made durable by the whole.
+        let file = self.file.try_clone().ok();
+        Staged::from_upload(&self.area, self.name.clone(), file, self.failures)
     }
 
     /// Appends what `bytes` holds, which is what the base has at `offset`.
@@ -150,13 +150,13 @@ impl Upload for DiskUpload {
     }
 
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {
-        let file = Arc::clone(&self.file);
+        let (area, file) = (Arc::clone(&self.area), Arc::clone(&self.file));
         if self.area.durability == Durability::None {
             return Box::new(|| ());
         }
-        // A failure is reported by the sync that ends the upload.
         Box::new(move || {
-            let _reported_later = fdatasync(&*file);
+            // A failure counts when the upload is brought into view.
+            let _noted = area.noted(fdatasync(&*file));
         })
     }
 }
