@@ -8,4 +8,5 @@ pub mod brake;
 pub mod client;
 pub mod ports;
 pub mod server;
+pub mod sim;
 pub mod source;

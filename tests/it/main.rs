@@ -15,6 +15,7 @@ mod editors;
 mod faults;
 mod large;
 mod live;
+mod sim;
 mod support;
 mod tidy;
 mod trees;

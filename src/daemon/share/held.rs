@@ -6,7 +6,7 @@ use crate::engine::server::{Applied, Group, Listing, Server};
 use crate::host::clock;
 use crate::host::disk::{DiskStore, Staged};
 use crate::model::{Name, RelPath};
-use crate::wire::Response;
+use crate::wire::{Code, Response};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ impl Held {
     /// Compares the share with its directory, and greets. The message and its body.
     ///
     /// # Errors
-    /// When a newer session has come.
+    /// When a newer session has come, or what the share holds cannot be made durable.
     pub fn welcome(&self, minor: u16) -> Result<(Response, Vec<u8>), Refusal> {
         let (id, settled) = {
             let lease = lock(&self.share.lease);
@@ -57,6 +57,7 @@ impl Held {
         core.forget_session();
         core.set_keep(if settled { None } else { keep() });
         let look = core.refresh();
+        core.make_up().map_err(|error| undurable(&error))?;
         self.share.tell(&mut core, &look);
         self.share.note(&core, None);
         let welcome = Response::Welcome {
@@ -111,12 +112,14 @@ impl Held {
         Ok(answers)
     }
 
-    /// What a directory of the share holds.
+    /// What a directory of the share holds, durably.
     ///
     /// # Errors
-    /// When a newer session has come.
+    /// When a newer session has come, or what the share holds cannot be made durable.
     pub fn list(&self, id: u64, path: &RelPath, after: Option<&[u8]>) -> Result<Listing, Refusal> {
-        Ok(self.core()?.list(id, path, after))
+        let mut core = self.core()?;
+        core.make_up().map_err(|error| undurable(&error))?;
+        Ok(core.list(id, path, after))
     }
 
     /// Ends the first contact.
@@ -140,4 +143,9 @@ impl Held {
             lease.session = None;
         }
     }
+}
+
+fn undurable(error: &StoreError) -> Refusal {
+    let message = format!("the share cannot be made durable: {}", error.message);
+    Refusal::new(Code::Fault(error.fault), message)
 }

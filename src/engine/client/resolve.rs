@@ -202,6 +202,8 @@ impl ClientEngine {
                 self.view.set_stat(id, Some(found.stat));
                 if !same || self.scans.is_marked(id) {
                     self.scans.push(id);
+                } else {
+                    self.troubles.remove(&key);
                 }
                 self.attributes(key, wait, id, found, path);
             }

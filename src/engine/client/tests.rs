@@ -4,460 +4,60 @@
 use super::{ClientEngine, Output, ReadOutcome, Settings, UploadJob, Welcome};
 use crate::debounce::Hint;
 use crate::delta::digest;
-use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
-use crate::index::{NodeId, Stat, Tree};
-use crate::model::{Digest, Entry, Fault, Kind, Mtime, Name, RelPath};
+use crate::engine::sim::{Inode, MemSource};
+use crate::engine::source::Source;
+use crate::index::Tree;
+use crate::model::{Digest, Entry, Fault, Kind, RelPath};
 use crate::wire::{
     BodyReader, BodyWriter, Code, Content, Failed, ListEntry, ListKind, Op, Request, Response,
     WireBytes,
 };
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-#[derive(Clone, Debug)]
-enum Inode {
-    Dir(BTreeMap<Vec<u8>, u64>),
-    File(Vec<u8>),
-    Link(Vec<u8>),
-    Pipe,
-}
-
-#[derive(Clone, Debug)]
-struct Meta {
-    inode: Inode,
-    mode: u32,
-    mtime: i64,
-    ctime: i64,
-    links: u32,
-}
-
-type Act = fn(&mut MemSource);
-
-/// A source tree in memory, with the events that a watcher would give.
-#[derive(Debug)]
-struct MemSource {
-    inodes: HashMap<u64, Meta>,
-    watched: HashMap<u64, NodeId>,
-    events: VecDeque<(NodeId, Name, Hint)>,
-    inside: VecDeque<NodeId>,
-    next: u64,
-    clock: i64,
-    /// Names that nobody has looked at since they were made.
-    fresh: HashSet<(u64, Vec<u8>)>,
-    /// Those of them through which a file was changed.
-    hidden: HashSet<(u64, Vec<u8>)>,
-    /// A file with several names was changed through a name that came and went before anybody looked. As with inotify,
-    /// no event tells of its other names: the next scan finds it.
-    blind: bool,
-    /// What somebody does right after this name was looked at.
-    race: Option<(&'static [u8], Act)>,
-    /// How many directories can be watched.
-    watches: usize,
-}
-
-fn name(bytes: &[u8]) -> Name {
-    Name::new(bytes).unwrap()
-}
-
-impl MemSource {
-    fn new() -> Self {
-        let root = Meta {
-            inode: Inode::Dir(BTreeMap::new()),
-            mode: 0o755,
-            mtime: 0,
-            ctime: 0,
-            links: 1,
-        };
-        Self {
-            inodes: HashMap::from([(1, root)]),
-            watched: HashMap::new(),
-            events: VecDeque::new(),
-            inside: VecDeque::new(),
-            next: 2,
-            clock: 1,
-            fresh: HashSet::new(),
-            hidden: HashSet::new(),
-            blind: false,
-            race: None,
-            watches: usize::MAX,
-        }
-    }
-
-    fn tick(&mut self) -> i64 {
-        self.clock += 1;
-        self.clock
-    }
-
-    fn dir(&mut self, inode: u64) -> &mut BTreeMap<Vec<u8>, u64> {
-        match &mut self.inodes.get_mut(&inode).unwrap().inode {
-            Inode::Dir(children) => children,
-            _ => panic!("no directory"),
-        }
-    }
-
-    fn dirs(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self
-            .inodes
-            .iter()
-            .filter(|(_, m)| matches!(m.inode, Inode::Dir(_)))
-            .map(|(id, _)| *id)
-            .collect();
-        all.sort_unstable();
-        all
-    }
-
-    /// Every name: its directory's inode, the name, its inode.
-    fn names(&self) -> Vec<(u64, Vec<u8>, u64)> {
-        let mut all = Vec::new();
-        for dir in self.dirs() {
-            if let Inode::Dir(children) = &self.inodes[&dir].inode {
-                all.extend(children.iter().map(|(n, i)| (dir, n.clone(), *i)));
+/// One of many changes.
+fn change(source: &mut MemSource, n: u8, a: usize, b: usize, c: u8) {
+    let (dirs, names) = (source.dirs(), source.names());
+    let dir = dirs[a % dirs.len()];
+    let fresh = [b'n', b'0' + c % 6];
+    let size = if c > 200 { 70_000 } else { usize::from(c) };
+    let pick = (!names.is_empty()).then(|| names[b % names.len().max(1)].clone());
+    match (n, pick) {
+        (0 | 1, _) => source.make(dir, &fresh, Inode::File(vec![c; size])),
+        (2, _) => source.make(dir, &fresh, Inode::Dir(BTreeMap::new())),
+        (3, _) => source.make(dir, &fresh, Inode::Link(vec![c])),
+        (4, Some((d, n, _))) => source.unlink(d, &n),
+        (5..=7, Some((d, n, _))) => source.rename(d, &n, dir, &fresh),
+        (8 | 9, Some((d, n, id))) => {
+            if let Inode::File(content) = &mut source.inodes.get_mut(&id).unwrap().inode {
+                content.resize(size, c);
+                content.push(c);
+                source.touch(id, true);
+                source.changed(d, &n);
+                source.event(d, &n, Hint::Settled);
             }
         }
-        all
-    }
-
-    fn event(&mut self, dir: u64, entry: &[u8], hint: Hint) {
-        if let Some(node) = self.watched.get(&dir) {
-            self.events.push_back((*node, name(entry), hint));
-            if matches!(hint, Hint::Gone | Hint::Settled | Hint::Made) {
-                self.inside.push_back(*node);
-            }
+        (10, Some((d, n, id))) => {
+            source.inodes.get_mut(&id).unwrap().mode = u32::from(c);
+            source.touch(id, false);
+            source.changed(d, &n);
+            source.event(d, &n, Hint::Attributes);
         }
-    }
-
-    fn changed(&mut self, dir: u64, entry: &[u8]) {
-        let at = (dir, entry.to_vec());
-        if self.fresh.contains(&at) {
-            self.hidden.insert(at);
-        }
-    }
-
-    fn looked_at(&mut self, dir: u64, entry: &[u8]) {
-        let at = (dir, entry.to_vec());
-        self.fresh.remove(&at);
-        self.hidden.remove(&at);
-    }
-
-    /// A name went; whether its file has others.
-    fn vanished(&mut self, dir: u64, entry: &[u8], others: bool) {
-        let at = (dir, entry.to_vec());
-        self.fresh.remove(&at);
-        self.blind |= self.hidden.remove(&at) && others;
-    }
-
-    fn touch(&mut self, inode: u64, content: bool) {
-        let now = self.tick();
-        let meta = self.inodes.get_mut(&inode).unwrap();
-        meta.ctime = now;
-        if content {
-            meta.mtime = now;
-        }
-    }
-
-    fn make(&mut self, dir: u64, entry: &[u8], inode: Inode) {
-        if self.dir(dir).contains_key(entry) {
-            return;
-        }
-        let (id, now) = (self.next, self.tick());
-        self.next += 1;
-        let hint = if matches!(inode, Inode::File(_)) {
-            Hint::Settled
-        } else {
-            Hint::Made
-        };
-        self.inodes.insert(
-            id,
-            Meta {
-                inode,
-                mode: 0o644,
-                mtime: now,
-                ctime: now,
-                links: 1,
-            },
-        );
-        self.dir(dir).insert(entry.to_vec(), id);
-        self.fresh.insert((dir, entry.to_vec()));
-        self.touch(dir, true);
-        self.event(dir, entry, hint);
-    }
-
-    fn unlink(&mut self, dir: u64, entry: &[u8]) {
-        let Some(id) = self.dir(dir).get(entry).copied() else {
-            return;
-        };
-        if let Inode::Dir(children) = &self.inodes[&id].inode {
-            for child in children.keys().cloned().collect::<Vec<_>>() {
-                self.unlink(id, &child);
-            }
-        }
-        self.dir(dir).remove(entry);
-        let meta = self.inodes.get_mut(&id).unwrap();
-        meta.links -= 1;
-        let others = meta.links > 0;
-        self.vanished(dir, entry, others);
-        if !others {
-            self.inodes.remove(&id);
-            self.watched.remove(&id);
-        } else {
-            self.touch(id, false);
-        }
-        self.touch(dir, true);
-        self.event(dir, entry, Hint::Gone);
-    }
-
-    fn within(&self, inode: u64, above: u64) -> bool {
-        if inode == above {
-            return true;
-        }
-        match &self.inodes[&above].inode {
-            Inode::Dir(children) => children.values().any(|child| self.within(inode, *child)),
-            _ => false,
-        }
-    }
-
-    fn rename(&mut self, from: u64, old: &[u8], to: u64, new: &[u8]) {
-        let Some(id) = self.dir(from).get(old).copied() else {
-            return;
-        };
-        if self.within(to, id) || (from == to && old == new) {
-            return;
-        }
-        if let Some(there) = self.dir(to).get(new).copied() {
-            let dir = |id: u64| matches!(self.inodes[&id].inode, Inode::Dir(_));
-            let empty =
-                !matches!(&self.inodes[&there].inode, Inode::Dir(children) if !children.is_empty());
-            if there == id || dir(there) != dir(id) || !empty {
+        (11, Some((d, n, _))) => {
+            // A swap of two names through a third.
+            let Some((e, m, _)) = names.get(a % names.len()).cloned() else {
                 return;
-            }
-            let meta = self.inodes.get_mut(&there).unwrap();
-            meta.links -= 1;
-            let others = meta.links > 0;
-            self.vanished(to, new, others);
-            if !others {
-                self.inodes.remove(&there);
-                self.watched.remove(&there);
-            }
-        }
-        let hidden = self.hidden.remove(&(from, old.to_vec()));
-        self.fresh.remove(&(from, old.to_vec()));
-        self.fresh.insert((to, new.to_vec()));
-        if hidden {
-            self.hidden.insert((to, new.to_vec()));
-        }
-        self.dir(from).remove(old);
-        self.dir(to).insert(new.to_vec(), id);
-        self.touch(id, false);
-        self.touch(from, true);
-        self.touch(to, true);
-        self.event(from, old, Hint::Gone);
-        self.event(to, new, Hint::Settled);
-    }
-
-    fn link(&mut self, dir: u64, entry: &[u8], id: u64) {
-        if self.dir(dir).contains_key(entry) {
-            return;
-        }
-        self.dir(dir).insert(entry.to_vec(), id);
-        self.inodes.get_mut(&id).unwrap().links += 1;
-        self.fresh.insert((dir, entry.to_vec()));
-        self.touch(id, false);
-        self.touch(dir, true);
-        self.event(dir, entry, Hint::Made);
-    }
-
-    fn change(&mut self, n: u8, a: usize, b: usize, c: u8) {
-        let (dirs, names) = (self.dirs(), self.names());
-        let dir = dirs[a % dirs.len()];
-        let fresh = [b'n', b'0' + c % 6];
-        let size = if c > 200 { 70_000 } else { usize::from(c) };
-        let pick = (!names.is_empty()).then(|| names[b % names.len().max(1)].clone());
-        match (n, pick) {
-            (0 | 1, _) => self.make(dir, &fresh, Inode::File(vec![c; size])),
-            (2, _) => self.make(dir, &fresh, Inode::Dir(BTreeMap::new())),
-            (3, _) => self.make(dir, &fresh, Inode::Link(vec![c])),
-            (4, Some((d, n, _))) => self.unlink(d, &n),
-            (5..=7, Some((d, n, _))) => self.rename(d, &n, dir, &fresh),
-            (8 | 9, Some((d, n, id))) => {
-                if let Inode::File(content) = &mut self.inodes.get_mut(&id).unwrap().inode {
-                    content.resize(size, c);
-                    content.push(c);
-                    self.touch(id, true);
-                    self.changed(d, &n);
-                    self.event(d, &n, Hint::Settled);
-                }
-            }
-            (10, Some((d, n, id))) => {
-                self.inodes.get_mut(&id).unwrap().mode = u32::from(c);
-                self.touch(id, false);
-                self.changed(d, &n);
-                self.event(d, &n, Hint::Attributes);
-            }
-            (11, Some((d, n, _))) => {
-                // A swap of two names through a third.
-                let Some((e, m, _)) = names.get(a % names.len()).cloned() else {
-                    return;
-                };
-                self.rename(d, &n, 1, b"swap");
-                self.rename(e, &m, d, &n);
-                self.rename(1, b"swap", e, &m);
-            }
-            (12, Some((_, _, id))) if matches!(self.inodes[&id].inode, Inode::File(_)) => {
-                self.link(dir, &fresh, id);
-            }
-            (13, _) => self.make(dir, &fresh, Inode::Pipe),
-            _ => {}
-        }
-    }
-
-    fn found(&self, id: u64) -> Found {
-        let meta = &self.inodes[&id];
-        let kind = match &meta.inode {
-            Inode::Dir(_) => FoundKind::Directory,
-            Inode::File(content) => FoundKind::File {
-                size: content.len() as u64,
-            },
-            Inode::Link(target) => FoundKind::Symlink {
-                target: target.clone().into(),
-            },
-            Inode::Pipe => FoundKind::Special("a pipe"),
-        };
-        let link = matches!(kind, FoundKind::Symlink { .. });
-        Found {
-            kind,
-            mode: if link { 0 } else { meta.mode },
-            mtime: Mtime {
-                secs: meta.mtime,
-                nanos: 0,
-            },
-            stat: Stat {
-                inode: id,
-                birth: 0,
-                ctime: meta.ctime,
-                links: meta.links,
-            },
-        }
-    }
-
-    fn at(&self, place: &Place) -> Result<u64, SourceError> {
-        let mut at = 1;
-        for part in place.path.components() {
-            let Inode::Dir(children) = &self.inodes[&at].inode else {
-                return Err(SourceError::Displaced);
             };
-            at = *children.get(part).ok_or(SourceError::Displaced)?;
+            source.rename(d, &n, 1, b"swap");
+            source.rename(e, &m, d, &n);
+            source.rename(1, b"swap", e, &m);
         }
-        let right = place.identity.is_none_or(|(inode, _)| inode == at);
-        if right && matches!(self.inodes[&at].inode, Inode::Dir(_)) {
-            Ok(at)
-        } else {
-            Err(SourceError::Displaced)
+        (12, Some((_, _, id))) if matches!(source.inodes[&id].inode, Inode::File(_)) => {
+            source.link(dir, &fresh, id);
         }
-    }
-
-    fn child(&self, place: &Place, entry: &Name) -> Result<Option<u64>, SourceError> {
-        let Inode::Dir(children) = &self.inodes[&self.at(place)?].inode else {
-            return Err(SourceError::Displaced);
-        };
-        Ok(children.get(entry.as_bytes()).copied())
-    }
-
-    /// What the mirror must be.
-    fn expected(&self) -> BTreeMap<Vec<u8>, Entry> {
-        let mut out = BTreeMap::new();
-        let mut todo = vec![(Vec::new(), 1)];
-        while let Some((path, dir)) = todo.pop() {
-            let Inode::Dir(children) = &self.inodes[&dir].inode else {
-                continue;
-            };
-            for (entry, id) in children {
-                let mut below: Vec<u8> = path.clone();
-                if !below.is_empty() {
-                    below.push(b'/');
-                }
-                below.extend(entry);
-                let found = self.found(*id);
-                let kind = match &self.inodes[id].inode {
-                    Inode::Dir(_) => Kind::Directory,
-                    Inode::File(content) => Kind::File {
-                        size: content.len() as u64,
-                        digest: digest(content),
-                    },
-                    Inode::Link(target) => Kind::Symlink {
-                        target: target.clone().into(),
-                    },
-                    Inode::Pipe => continue,
-                };
-                out.insert(
-                    below.clone(),
-                    Entry {
-                        kind,
-                        mode: found.mode,
-                        mtime: found.mtime,
-                    },
-                );
-                todo.push((below, *id));
-            }
-        }
-        out
-    }
-}
-
-impl Source for MemSource {
-    fn look(&mut self, dir: &Place, entry: &Name) -> Result<Option<Found>, SourceError> {
-        let found = self.child(dir, entry)?.map(|id| self.found(id));
-        let dir = self.at(dir)?;
-        self.looked_at(dir, entry.as_bytes());
-        if let Some((_, act)) = self.race.take_if(|(name, _)| *name == entry.as_bytes()) {
-            act(self);
-        }
-        Ok(found)
-    }
-
-    fn look_dir(&mut self, dir: &Place) -> Result<Found, SourceError> {
-        Ok(self.found(self.at(dir)?))
-    }
-
-    fn list(&mut self, dir: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
-        let at = self.at(dir)?;
-        self.fresh.retain(|(dir, _)| *dir != at);
-        self.hidden.retain(|(dir, _)| *dir != at);
-        let Inode::Dir(children) = &self.inodes[&self.at(dir)?].inode else {
-            return Err(SourceError::Displaced);
-        };
-        Ok(children
-            .iter()
-            .map(|(n, id)| (name(n), self.found(*id)))
-            .collect())
-    }
-
-    fn read(
-        &mut self,
-        dir: &Place,
-        entry: &Name,
-        limit: u64,
-    ) -> Result<(Found, Vec<u8>), SourceError> {
-        let id = self.child(dir, entry)?.ok_or(SourceError::Gone)?;
-        match &self.inodes[&id].inode {
-            Inode::File(content) if content.len() as u64 <= limit => {
-                Ok((self.found(id), content.clone()))
-            }
-            _ => Err(SourceError::Changed),
-        }
-    }
-
-    fn watch(&mut self, dir: &Place, node: NodeId) -> Result<(), SourceError> {
-        let id = self.at(dir)?;
-        if self.watched.len() >= self.watches && !self.watched.contains_key(&id) {
-            return Err(SourceError::WatchLimit("no more watches".to_owned()));
-        }
-        self.watched.insert(id, node);
-        Ok(())
-    }
-
-    fn unwatch(&mut self, node: NodeId) {
-        self.watched.retain(|_, watching| *watching != node);
+        (13, _) => source.make(dir, &fresh, Inode::Pipe),
+        _ => {}
     }
 }
 
@@ -1176,7 +776,7 @@ proptest! {
         let mut bench = Bench::new();
         for (n, a, b, c, pause) in changes {
             bench.trace.push(format!("-- {n} {a} {b} {c} {pause}"));
-            bench.source.change(n, a, b, c);
+            change(&mut bench.source, n, a, b, c);
             let now: Vec<String> = bench.source.expected().iter()
                 .map(|(path, entry)| format!("{} {}", String::from_utf8_lossy(path), brief(entry))).collect();
             bench.trace.push(format!("   source: {}", now.join(", ")));

@@ -51,6 +51,10 @@ pub struct Server<S: Store> {
     paused: Option<String>,
     drift: u64,
     memory: Memory,
+    /// Whether something in view may not be durable: of a group whose end failed or never came, or of an earlier run.
+    unsettled: bool,
+    /// What such groups touched.
+    owed: Touched,
 }
 
 /// What a group touched and has to be made durable.
@@ -97,6 +101,8 @@ impl<S: Store> Server<S> {
             paused: None,
             drift: 0,
             memory,
+            unsettled: true,
+            owed: Touched::default(),
         }
     }
 
@@ -185,6 +191,7 @@ impl<S: Store> Server<S> {
         synced: &Result<(), StoreError>,
     ) -> Applied {
         self.note_synced(&mut group, synced);
+        self.unsettled = true;
         let mut applied = self.apply_all(group);
         applied.restored = self.store.restore(&self.directories(&applied.touched));
         applied
@@ -193,10 +200,30 @@ impl<S: Store> Server<S> {
     /// Ends what was begun, once everything that was done before was made durable (or was not). The answers.
     pub fn end(&mut self, applied: Applied, synced: &Result<(), StoreError>) -> Vec<Response> {
         let settled = applied.restored.clone().and_then(|()| synced.clone());
-        if let Err(error) = &settled {
-            self.note_pause(error);
+        match &settled {
+            Ok(()) => self.unsettled = false,
+            Err(error) => self.note_pause(error),
         }
         self.conclude(applied, &settled)
+    }
+
+    /// Makes durable what is in view and may not be: what the directory holds may be told to a writer only after this,
+    /// because a writer does not send again what the share holds.
+    ///
+    /// # Errors
+    /// When it still may not be durable.
+    pub fn make_up(&mut self) -> Result<(), StoreError> {
+        if !self.unsettled {
+            return Ok(());
+        }
+        // A directory that does not take its time keeps nothing else from being durable.
+        drop(self.store.restore(&self.directories(&self.owed)));
+        self.store
+            .sync_all()
+            .inspect_err(|error| self.note_pause(error))?;
+        self.unsettled = false;
+        self.owed = Touched::default();
+        Ok(())
     }
 
     fn note_synced(&mut self, group: &mut Group<S::Staged>, synced: &Result<(), StoreError>) {
@@ -247,6 +274,8 @@ impl<S: Store> Server<S> {
         settled: &Result<(), StoreError>,
     ) -> Vec<Response> {
         if let Err(error) = settled {
+            self.unsettled = true;
+            self.owed.dirs.append(&mut applied.touched.dirs);
             for part in &mut applied.parts {
                 let lost = part.done.drain(..);
                 part.failed.extend(lost.map(|index| failure(index, error)));
@@ -276,6 +305,7 @@ impl<S: Store> Server<S> {
 
     /// Gives touched directories their times back, and makes everything durable.
     fn settle(&mut self, touched: &Touched) -> Result<(), StoreError> {
+        self.make_up()?;
         if touched.dirs.is_empty() && touched.files.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,66 @@
+//! The client's port to a source in memory.
+
+use super::source::{Inode, MemSource, name};
+use crate::engine::source::{Found, Place, Source, SourceError};
+use crate::index::NodeId;
+use crate::model::Name;
+
+impl Source for MemSource {
+    fn look(&mut self, dir: &Place, entry: &Name) -> Result<Option<Found>, SourceError> {
+        let found = self.child(dir, entry)?.map(|id| self.found(id));
+        let dir = self.at(dir)?;
+        self.looked_at(dir, entry.as_bytes());
+        if let Some((_, act)) = self.race.take_if(|(name, _)| *name == entry.as_bytes()) {
+            act(self);
+        }
+        Ok(found)
+    }
+
+    fn look_dir(&mut self, dir: &Place) -> Result<Found, SourceError> {
+        Ok(self.found(self.at(dir)?))
+    }
+
+    fn list(&mut self, dir: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
+        let at = self.at(dir)?;
+        self.fresh.retain(|(dir, _)| *dir != at);
+        self.hidden.retain(|(dir, _)| *dir != at);
+        let Inode::Dir(children) = &self.inodes[&self.at(dir)?].inode else {
+            return Err(SourceError::Displaced);
+        };
+        Ok(children
+            .iter()
+            .map(|(n, id)| (name(n), self.found(*id)))
+            .collect())
+    }
+
+    fn read(
+        &mut self,
+        dir: &Place,
+        entry: &Name,
+        limit: u64,
+    ) -> Result<(Found, Vec<u8>), SourceError> {
+        let id = self.child(dir, entry)?.ok_or(SourceError::Gone)?;
+        if self.refused.contains(&id) {
+            return Err(SourceError::Failed("no permission".to_owned()));
+        }
+        match &self.inodes[&id].inode {
+            Inode::File(content) if content.len() as u64 <= limit => {
+                Ok((self.found(id), content.clone()))
+            }
+            _ => Err(SourceError::Changed),
+        }
+    }
+
+    fn watch(&mut self, dir: &Place, node: NodeId) -> Result<(), SourceError> {
+        let id = self.at(dir)?;
+        if self.watched.len() >= self.watches && !self.watched.contains_key(&id) {
+            return Err(SourceError::WatchLimit("no more watches".to_owned()));
+        }
+        self.watched.insert(id, node);
+        Ok(())
+    }
+
+    fn unwatch(&mut self, node: NodeId) {
+        self.watched.retain(|_, watching| *watching != node);
+    }
+}

@@ -1,0 +1,470 @@
+//! A share's store on a disk in memory: it fails where it is told to, and loses in a crash what was not made durable.
+
+use super::Dice;
+use super::ledger::{Body, Edit, Inode, Ledger};
+pub use super::ledger::{Crash, Shown};
+use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError, Upload};
+use crate::engine::source::{Found, FoundKind};
+use crate::index::Stat;
+use crate::model::{Entry, Fault, Mtime, Name, RelPath};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    Fail(Fault),
+    Die,
+}
+
+/// The disk and what is to happen to it.
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    calls: Vec<String>,
+    count: u64,
+    plans: BTreeMap<u64, Plan>,
+    refused: Option<(RelPath, Fault)>,
+    dead: bool,
+}
+
+/// A store in memory. It is shared by its clones, and survives a crash like a disk.
+#[derive(Clone, Debug)]
+pub struct MemStore(Arc<Mutex<State>>);
+
+/// Something in the stage.
+#[derive(Debug)]
+pub struct MemStaged {
+    inode: u64,
+}
+
+/// A file that grows in the stage.
+#[derive(Debug)]
+pub struct MemUpload {
+    store: MemStore,
+    bytes: Vec<u8>,
+    base: Option<Arc<[u8]>>,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Default for MemStore {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            ledger: Ledger::new(),
+            calls: Vec::new(),
+            count: 0,
+            plans: BTreeMap::new(),
+            refused: None,
+            dead: false,
+        })))
+    }
+}
+
+impl MemStore {
+    /// Has the call that is `ahead` calls away fail, which then has done nothing.
+    pub fn fail_in(&self, ahead: u64, fault: Fault) {
+        let mut state = self.lock();
+        let at = state.count + ahead;
+        state.plans.insert(at, Plan::Fail(fault));
+    }
+
+    /// Has the machine stop before the call that is `ahead` calls away: it and all after it fail until [`Self::crash`].
+    pub fn die_in(&self, ahead: u64) {
+        let mut state = self.lock();
+        let at = state.count + ahead;
+        state.plans.insert(at, Plan::Die);
+    }
+
+    /// Has every change of one path fail, or none any more.
+    pub fn refuse(&self, path: Option<(RelPath, Fault)>) {
+        self.lock().refused = path;
+    }
+
+    /// Forgets the failures that were asked for.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.plans.clear();
+        state.refused = None;
+    }
+
+    /// Whether the machine has stopped.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
+    /// Loses what was not durable, as the dice fall, and starts again.
+    pub fn crash(&self, dice: &mut Dice) -> Crash {
+        let mut state = self.lock();
+        state.dead = false;
+        state.plans.clear();
+        let crash = state.ledger.crash(dice);
+        state.calls.push(format!("crash: {crash:?}"));
+        crash
+    }
+
+    /// Everything in view.
+    #[must_use]
+    pub fn view(&self) -> BTreeMap<Vec<u8>, Entry> {
+        self.lock().ledger.view()
+    }
+
+    /// What paths became since this was asked last, in order.
+    #[must_use]
+    pub fn take_seen(&self) -> Vec<Shown> {
+        self.lock().ledger.take_seen()
+    }
+
+    /// The calls since this was asked last, for a person.
+    #[must_use]
+    pub fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, and fails it if it is to.
+    fn call(&self, what: &str, paths: &[&RelPath]) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        state.count += 1;
+        let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let number = state.count;
+        let mut line = format!("{number} {what} {}", names.join(" "));
+        let count = state.count;
+        let plan = state.plans.remove(&count);
+        state.dead |= matches!(plan, Some(Plan::Die));
+        let refused = state
+            .refused
+            .as_ref()
+            .and_then(|(path, fault)| paths.iter().any(|other| *other == path).then_some(*fault));
+        let fault = match plan {
+            _ if state.dead => Some(Fault::Io),
+            Some(Plan::Fail(fault)) => Some(fault),
+            _ => refused,
+        };
+        if fault.is_some() {
+            line.push_str(": fails");
+        }
+        state.calls.push(line);
+        match fault {
+            Some(fault) => Err(StoreError::new(
+                fault,
+                format!("cannot {what}: it is simulated"),
+            )),
+            None => Ok(state),
+        }
+    }
+}
+
+fn missing() -> StoreError {
+    StoreError::changed("there is no such directory")
+}
+
+impl State {
+    fn parent(&self, path: &RelPath) -> Result<(u64, Vec<u8>)> {
+        let (dir, name) = path.split().ok_or_else(missing)?;
+        let dir = self.ledger.lookup(dir.components()).ok_or_else(missing)?;
+        let is_dir = self.ledger.get(dir).is_some_and(Inode::is_dir);
+        let at = (dir, name.as_bytes().to_vec());
+        is_dir.then_some(at).ok_or_else(missing)
+    }
+
+    fn at(&self, path: &RelPath) -> Result<u64> {
+        self.ledger.lookup(path.components()).ok_or_else(missing)
+    }
+
+    fn found(&self, inode: u64) -> Option<Found> {
+        let there = self.ledger.get(inode)?;
+        let (kind, mode) = match &there.body {
+            Body::Dir(_) => (FoundKind::Directory, there.mode),
+            Body::File { bytes, .. } => {
+                let size = bytes.len() as u64;
+                (FoundKind::File { size }, there.mode)
+            }
+            Body::Link(target) => {
+                let target = target.clone();
+                (FoundKind::Symlink { target }, 0)
+            }
+        };
+        let stat = Stat {
+            inode,
+            birth: 0,
+            ctime: there.ctime,
+            links: 1,
+        };
+        let mtime = there.mtime;
+        Some(Found {
+            kind,
+            mode,
+            mtime,
+            stat,
+        })
+    }
+
+    fn stat(&self, inode: u64) -> Result<Stat> {
+        Ok(self.found(inode).ok_or_else(missing)?.stat)
+    }
+
+    fn bytes(&self, inode: u64) -> Result<Arc<[u8]>> {
+        match self.ledger.get(inode).map(|there| &there.body) {
+            Some(Body::File { bytes, .. }) => Ok(Arc::clone(bytes)),
+            _ => Err(StoreError::changed("it is not a regular file")),
+        }
+    }
+
+    fn stage(&mut self, bytes: Arc<[u8]>, attributes: Attributes) -> MemStaged {
+        let digest = crate::delta::digest(&bytes);
+        let body = Body::File { bytes, digest };
+        let inode = self.ledger.make(body, attributes.mode, attributes.mtime);
+        MemStaged { inode }
+    }
+
+    /// Whether a plain rename cannot replace what is there.
+    fn needs_stage(&self, inode: u64, there: Option<u64>) -> bool {
+        let body = |inode| self.ledger.get(inode).map(|there| &there.body);
+        match (body(inode), there.and_then(body)) {
+            (_, None) => false,
+            (Some(Body::Dir(_)), Some(Body::Dir(children))) => !children.is_empty(),
+            (Some(Body::Dir(_)), _) | (_, Some(Body::Dir(_))) => true,
+            _ => false,
+        }
+    }
+
+    fn restore(&mut self, dirs: &[(RelPath, Option<Mtime>)]) -> Vec<u64> {
+        let mut all = Vec::new();
+        for (path, mtime) in dirs {
+            let Ok(inode) = self.at(path) else { continue };
+            if !self.ledger.get(inode).is_some_and(Inode::is_dir) {
+                continue;
+            }
+            if let Some(mtime) = mtime {
+                self.ledger.dress(inode, None, *mtime);
+            }
+            all.push(inode);
+        }
+        all
+    }
+}
+
+fn edit((dir, name): (u64, Vec<u8>), now: Option<u64>) -> Edit {
+    Edit { dir, name, now }
+}
+
+impl Store for MemStore {
+    type Staged = MemStaged;
+    type Upload = MemUpload;
+
+    fn lstat(&self, path: &RelPath) -> Result<Option<Found>> {
+        let state = self.lock();
+        let (dir, name) = state.parent(path)?;
+        let inode = state.ledger.child(dir, &name);
+        Ok(inode.and_then(|inode| state.found(inode)))
+    }
+
+    fn scan(&self, dirs: &[RelPath]) -> Vec<Result<Vec<Scanned>>> {
+        let state = self.lock();
+        let one = |path: &RelPath| {
+            let dir = state.at(path)?;
+            let Some(Body::Dir(children)) = state.ledger.get(dir).map(|dir| &dir.body) else {
+                return Err(missing());
+            };
+            let scanned = children.iter().filter_map(|(name, inode)| {
+                let name = Name::new(name).ok()?;
+                Some((name, Ok(state.found(*inode)?)))
+            });
+            Ok(scanned.collect())
+        };
+        dirs.iter().map(one).collect()
+    }
+
+    fn read(&self, path: &RelPath, sink: &mut dyn FnMut(&[u8])) -> Result<Found> {
+        let state = self.lock();
+        let inode = state.at(path)?;
+        sink(&state.bytes(inode)?);
+        state.found(inode).ok_or_else(missing)
+    }
+
+    fn stage_file(&self, content: &[u8], attributes: Attributes) -> Result<MemStaged> {
+        let mut state = self.call("stage a file", &[])?;
+        Ok(state.stage(content.into(), attributes))
+    }
+
+    fn stage_copy(
+        &self,
+        from: &RelPath,
+        attributes: Attributes,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<MemStaged> {
+        let mut state = self.call("stage a copy", &[from])?;
+        let bytes = state.bytes(state.at(from)?)?;
+        sink(&bytes);
+        Ok(state.stage(bytes, attributes))
+    }
+
+    fn stage_dir(&self, attributes: Attributes) -> Result<MemStaged> {
+        let mut state = self.call("stage a directory", &[])?;
+        let body = Body::Dir(BTreeMap::new());
+        let inode = state.ledger.make(body, attributes.mode, attributes.mtime);
+        Ok(MemStaged { inode })
+    }
+
+    fn stage_symlink(&self, target: &[u8], mtime: Mtime) -> Result<MemStaged> {
+        let mut state = self.call("stage a link", &[])?;
+        let inode = state.ledger.make(Body::Link(target.into()), 0, mtime);
+        Ok(MemStaged { inode })
+    }
+
+    fn dress(&self, staged: &MemStaged, attributes: Attributes) -> Result<()> {
+        let mut state = self.call("dress a staged file", &[])?;
+        let mode = Some(attributes.mode);
+        state.ledger.dress(staged.inode, mode, attributes.mtime);
+        Ok(())
+    }
+
+    fn sync_staged(&self, staged: &[&MemStaged]) -> Result<()> {
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.call("sync staged files", &[])?;
+        for one in staged {
+            state.ledger.sync_file(one.inode);
+        }
+        Ok(())
+    }
+
+    fn place(&self, staged: MemStaged, path: &RelPath, _displaced: &Removal) -> Result<Stat> {
+        let mut state = self.call("place", &[path])?;
+        let spot = state.parent(path)?;
+        state.ledger.commit(vec![edit(spot, Some(staged.inode))]);
+        state.stat(staged.inode)
+    }
+
+    fn discard(&self, _staged: MemStaged) {}
+
+    fn rename(&self, from: &RelPath, to: &RelPath, _displaced: &Removal) -> Result<Stat> {
+        let mut state = self.call("rename", &[from, to])?;
+        let (old, new) = (state.parent(from)?, state.parent(to)?);
+        let inode = state.ledger.child(old.0, &old.1).ok_or_else(missing)?;
+        if to.is_within(from) {
+            return Err(StoreError::changed("a directory cannot move into itself"));
+        }
+        let there = state.ledger.child(new.0, &new.1);
+        if state.needs_stage(inode, there) {
+            state.ledger.commit(vec![edit(old, None)]);
+            state.ledger.commit(vec![edit(new, Some(inode))]);
+        } else {
+            let edits = vec![edit(old, None), edit(new, Some(inode))];
+            state.ledger.commit(edits);
+        }
+        state.stat(inode)
+    }
+
+    fn exchange(&self, a: &RelPath, b: &RelPath) -> Result<(Stat, Stat)> {
+        let mut state = self.call("exchange", &[a, b])?;
+        let (one, other) = (state.parent(a)?, state.parent(b)?);
+        let (at_a, at_b) = (state.at(a)?, state.at(b)?);
+        if a.is_within(b) || b.is_within(a) {
+            return Err(StoreError::changed("one holds the other"));
+        }
+        let edits = vec![edit(one, Some(at_b)), edit(other, Some(at_a))];
+        state.ledger.commit(edits);
+        Ok((state.stat(at_b)?, state.stat(at_a)?))
+    }
+
+    fn remove(&self, path: &RelPath, _how: &Removal) -> Result<()> {
+        let mut state = self.call("remove", &[path])?;
+        let Ok(spot) = state.parent(path) else {
+            return Ok(());
+        };
+        if state.ledger.child(spot.0, &spot.1).is_some() {
+            state.ledger.commit(vec![edit(spot, None)]);
+        }
+        Ok(())
+    }
+
+    fn set_attributes(&self, path: &RelPath, attributes: Attributes) -> Result<Stat> {
+        let mut state = self.call("set attributes", &[path])?;
+        let inode = state.at(path)?;
+        let is_link = state
+            .ledger
+            .get(inode)
+            .is_some_and(|there| matches!(there.body, Body::Link(_)));
+        let mode = (!is_link).then_some(attributes.mode);
+        state.ledger.dress(inode, mode, attributes.mtime);
+        state.stat(inode)
+    }
+
+    fn restore(&self, dirs: &[(RelPath, Option<Mtime>)]) -> Result<()> {
+        let mut state = self.call("restore times", &[])?;
+        state.restore(dirs);
+        Ok(())
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        let mut state = self.call("sync everything", &[])?;
+        state.ledger.sync_all();
+        Ok(())
+    }
+
+    fn settle(&self, dirs: &[(RelPath, Option<Mtime>)], files: &[RelPath]) -> Result<()> {
+        let mut state = self.call("settle", &[])?;
+        for dir in state.restore(dirs) {
+            state.ledger.sync_dir(dir);
+        }
+        for path in files {
+            if let Ok(inode) = state.at(path) {
+                state.ledger.sync_file(inode);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_upload(&self, base: Option<&RelPath>) -> Result<MemUpload> {
+        let state = self.call("open an upload", &base.into_iter().collect::<Vec<_>>())?;
+        let base = base.map(|path| state.bytes(state.at(path)?)).transpose()?;
+        Ok(MemUpload {
+            store: self.clone(),
+            bytes: Vec::new(),
+            base,
+        })
+    }
+
+    fn finish_upload(&self, upload: MemUpload) -> Result<MemStaged> {
+        let mut state = self.call("finish an upload", &[])?;
+        let attributes = Attributes {
+            mode: 0o600,
+            mtime: Mtime::default(),
+        };
+        let staged = state.stage(upload.bytes.into(), attributes);
+        state.ledger.sync_file(staged.inode);
+        Ok(staged)
+    }
+}
+
+impl Upload for MemUpload {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        drop(self.store.call("write to an upload", &[])?);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn copy(&mut self, offset: u64, length: u64, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+        drop(self.store.call("copy to an upload", &[])?);
+        let range = || {
+            let from = usize::try_from(offset).ok()?;
+            let to = from.checked_add(usize::try_from(length).ok()?)?;
+            self.base.as_ref()?.get(from..to)
+        };
+        let bytes = range().ok_or_else(|| StoreError::changed("the base is shorter"))?;
+        sink(bytes);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flusher(&self) -> Box<dyn FnOnce() + Send> {
+        Box::new(|| ())
+    }
+}

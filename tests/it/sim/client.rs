@@ -1,0 +1,254 @@
+//! The client's side: the engine, and what the daemon does between it and the line.
+
+use super::{Line, pack};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use syncd::debounce::Hint;
+use syncd::delta::{DeltaEncoder, Instruction, Recipe, RecipeCollector, block_size, digest};
+use syncd::engine::client::{ClientEngine, Output, ReadOutcome, Settings, UploadJob, Welcome};
+use syncd::engine::sim::{Dice, MemSource};
+use syncd::engine::source::{Found, Source, SourceError};
+use syncd::index::{NodeId, Row, Tree};
+use syncd::model::Digest;
+use syncd::wire::{Content, Frame, Op, Request, Response, WirePath};
+
+/// A large file that was read, and whose old recipe is asked for.
+struct Asking {
+    job: UploadJob,
+    found: Found,
+    bytes: Vec<u8>,
+    block: u32,
+    seed: u64,
+}
+
+pub(super) struct Client {
+    pub(super) engine: ClientEngine,
+    pub(super) recipes: HashMap<Digest, Arc<Recipe>>,
+    /// Bytes of files that were sent.
+    pub(super) content_bytes: u64,
+    jobs: VecDeque<UploadJob>,
+    asking: HashMap<u64, Asking>,
+    rows: BTreeMap<NodeId, Row>,
+}
+
+fn engine(view: Tree) -> ClientEngine {
+    ClientEngine::new(Settings::default(), (1, 0), view)
+}
+
+impl Client {
+    pub(super) fn new() -> Self {
+        Self {
+            engine: engine(Tree::new()),
+            recipes: HashMap::new(),
+            content_bytes: 0,
+            jobs: VecDeque::new(),
+            asking: HashMap::new(),
+            rows: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn connected(&mut self, welcome: &Welcome) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.engine.connected(welcome, &mut out);
+        out
+    }
+
+    pub(super) fn disconnected(&mut self, now: Duration) {
+        self.jobs.clear();
+        self.asking.clear();
+        self.engine.disconnected(now);
+    }
+
+    /// Stores the view.
+    pub(super) fn save(&mut self) {
+        for (id, row) in self.engine.view_mut().take_touched() {
+            match row {
+                Some(row) => drop(self.rows.insert(id, row)),
+                None => drop(self.rows.remove(&id)),
+            }
+        }
+    }
+
+    /// Starts again, with the view that was stored last or without it.
+    pub(super) fn restart(&mut self, lost: bool) {
+        if lost {
+            self.rows.clear();
+        }
+        self.engine = engine(Tree::from_rows(self.rows.clone()));
+    }
+
+    pub(super) fn step(
+        &mut self,
+        now: Duration,
+        source: &mut MemSource,
+        events: bool,
+        up: &mut Line,
+    ) -> bool {
+        if events {
+            for (dir, name, hint) in std::mem::take(&mut source.events) {
+                self.engine.event(dir, &name, hint, now);
+            }
+            for dir in std::mem::take(&mut source.inside) {
+                self.engine.directory_event(dir, Hint::Inside, now);
+            }
+        }
+        let mut out = Vec::new();
+        let more = self.engine.step(now, source, &mut out);
+        let any = !out.is_empty();
+        self.carry_out(out, up);
+        more || any
+    }
+
+    pub(super) fn carry_out(&mut self, out: Vec<Output>, up: &mut Line) {
+        for output in out {
+            match output {
+                Output::Send(request, body) => {
+                    if let Request::Mutate { ops, .. } = &request {
+                        self.content_bytes += ops.iter().map(inline).sum::<u64>();
+                    }
+                    up.urgent.push_back(pack(&request, &body));
+                }
+                Output::Upload(job) => self.jobs.push_back(job),
+                Output::Flushed(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn response(&mut self, frame: &Frame, now: Duration, up: &mut Line) {
+        let response: Response = serde_json::from_slice(&frame.header).unwrap();
+        if let Response::Recipe {
+            id, size, failed, ..
+        } = &response
+            && let Some(asking) = self.asking.remove(id)
+        {
+            let recipe = failed.is_none().then(|| {
+                let (block, seed) = (asking.block, asking.seed);
+                let mut blocks = RecipeCollector::new(*size, block, seed).unwrap();
+                blocks.push(&frame.body).unwrap();
+                Arc::new(blocks.finish().unwrap())
+            });
+            return self.send(asking, recipe, now, up);
+        }
+        let mut out = Vec::new();
+        let taken = self.engine.response(response, &frame.body, now, &mut out);
+        taken.unwrap();
+        self.carry_out(out, up);
+    }
+
+    /// Reads one large file that is asked for.
+    pub(super) fn read(
+        &mut self,
+        now: Duration,
+        source: &mut MemSource,
+        dice: &mut Dice,
+        up: &mut Line,
+    ) -> bool {
+        let Some(job) = self.jobs.pop_front() else {
+            return false;
+        };
+        let (found, bytes) = match source.read(&job.place, &job.name, u64::MAX) {
+            Ok(read) => read,
+            Err(SourceError::Failed(message)) => {
+                self.tell(job.upload, ReadOutcome::Failed(message), now, up);
+                return true;
+            }
+            Err(_) => {
+                self.tell(job.upload, ReadOutcome::Changed, now, up);
+                return true;
+            }
+        };
+        let digest = digest(&bytes);
+        if job.known.contains(&(bytes.len() as u64, digest)) {
+            self.tell(job.upload, ReadOutcome::Known { found, digest }, now, up);
+            return true;
+        }
+        let (block, seed) = (block_size(bytes.len() as u64), dice.next());
+        let asking = Asking {
+            job,
+            found,
+            bytes,
+            block,
+            seed,
+        };
+        match &asking.job.base {
+            None => self.send(asking, None, now, up),
+            Some((path, old)) => match self.recipes.get(old).cloned() {
+                Some(recipe) => self.send(asking, Some(recipe), now, up),
+                None => {
+                    let id = asking.job.upload;
+                    let path = WirePath::from(path);
+                    let ask = Request::Recipe {
+                        id,
+                        path,
+                        block,
+                        seed,
+                    };
+                    up.urgent.push_back(pack(&ask, &[]));
+                    self.asking.insert(id, asking);
+                }
+            },
+        }
+        true
+    }
+
+    fn send(&mut self, asking: Asking, old: Option<Arc<Recipe>>, now: Duration, up: &mut Line) {
+        let Asking {
+            job,
+            found,
+            bytes,
+            block,
+            seed,
+        } = asking;
+        let upload = job.upload;
+        let base = job.base.filter(|_| old.is_some());
+        let base = base.map(|(path, _)| WirePath::from(&path));
+        up.bulk
+            .push_back(pack(&Request::UploadOpen { upload, base }, &[]));
+        let mut encoder = match old {
+            Some(recipe) => DeltaEncoder::against(recipe),
+            None => DeltaEncoder::fresh(block, seed),
+        };
+        let mut pieces: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut literal = 0;
+        let mut emit = |instruction: Instruction<'_>| {
+            if let Instruction::Literal(bytes) = instruction {
+                literal += bytes.len() as u64;
+            }
+            if pieces.last().unwrap().len() > 16_384 {
+                pieces.push(Vec::new());
+            }
+            instruction.pack(pieces.last_mut().unwrap());
+        };
+        encoder.push(&bytes, &mut emit);
+        let encoded = encoder.finish(&mut emit);
+        self.content_bytes += literal;
+        for piece in pieces {
+            up.bulk
+                .push_back(pack(&Request::UploadData { upload }, &piece));
+        }
+        let digest = encoded.digest;
+        self.recipes.insert(digest, Arc::new(encoded.recipe));
+        let size = bytes.len() as u64;
+        up.bulk
+            .push_back(pack(&Request::UploadClose { upload, size }, &digest.0));
+        self.tell(upload, ReadOutcome::Sent { found, digest }, now, up);
+    }
+
+    fn tell(&mut self, upload: u64, outcome: ReadOutcome, now: Duration, up: &mut Line) {
+        let mut out = Vec::new();
+        self.engine.upload_read(upload, outcome, now, &mut out);
+        self.carry_out(out, up);
+    }
+}
+
+fn inline(op: &Op) -> u64 {
+    match op {
+        Op::Put {
+            size,
+            content: Content::Inline {},
+            ..
+        } => *size,
+        _ => 0,
+    }
+}
