@@ -5,7 +5,6 @@
 //! survive without each other, but each change is whole. A file's bytes are durable when the file was synced; without
 //! that, a crash leaves any part of them.
 
-use super::Dice;
 use crate::model::{Digest, Entry, Kind, Mtime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,25 +64,16 @@ pub(super) struct Edit {
 /// What a path became.
 pub type Shown = (Vec<u8>, Option<Entry>);
 
-/// What a crash left of what was not durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Crash {
-    /// Changes of names that survived.
-    pub survived: usize,
-    /// Changes of names that were lost.
-    pub lost: usize,
-}
-
 /// The disk.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    inodes: BTreeMap<u64, Inode>,
+    pub(super) inodes: BTreeMap<u64, Inode>,
     /// The same as far as it is durable.
-    durable: BTreeMap<u64, Inode>,
+    pub(super) durable: BTreeMap<u64, Inode>,
     /// Changes of names that are not, in order; the edits of one are atomic.
-    pending: Vec<Vec<Edit>>,
-    parents: BTreeMap<u64, (u64, Vec<u8>)>,
-    seen: Vec<Shown>,
+    pub(super) pending: Vec<Vec<Edit>>,
+    pub(super) parents: BTreeMap<u64, (u64, Vec<u8>)>,
+    pub(super) seen: Vec<Shown>,
     next: u64,
     clock: i64,
 }
@@ -332,85 +322,13 @@ impl Ledger {
         self.durable = self.inodes.clone();
     }
 
-    fn make_durable(&mut self, change: &[Edit]) {
+    pub(super) fn make_durable(&mut self, change: &[Edit]) {
         for edit in change {
             if let Some(dir) = self.durable.get_mut(&edit.dir) {
                 set(dir, edit);
             }
         }
     }
-
-    /// Loses what is not durable, but for what the dice spare.
-    pub(super) fn crash(&mut self, dice: &mut Dice) -> Crash {
-        let mut crash = Crash::default();
-        let mut blocked = BTreeSet::new();
-        // One journal for everything: a front part of it survives. Otherwise only what shares a directory is ordered.
-        let (journal, odds) = (dice.one_in(2), dice.below(4) + 1);
-        for change in std::mem::take(&mut self.pending) {
-            let waits = change.iter().any(|edit| blocked.contains(&edit.dir));
-            let ended = journal && crash.lost > 0;
-            if waits || ended || dice.one_in(odds) {
-                blocked.extend(change.iter().map(|edit| edit.dir));
-                crash.lost += 1;
-            } else {
-                self.make_durable(&change);
-                crash.survived += 1;
-            }
-        }
-        let mut left = std::mem::take(&mut self.durable);
-        for (inode, now) in &self.inodes {
-            match left.get_mut(inode) {
-                Some(kept) if dice.one_in(2) => {
-                    (kept.mode, kept.mtime, kept.ctime) = (now.mode, now.mtime, now.ctime);
-                }
-                Some(_) => {}
-                None => drop(left.insert(*inode, damaged(now, dice))),
-            }
-        }
-        self.inodes = left;
-        self.seen.clear();
-        self.parents.clear();
-        self.keep_reachable();
-        self.durable = self.inodes.clone();
-        crash
-    }
-
-    /// Ends what has no name any more: the stage and the trash are emptied.
-    fn keep_reachable(&mut self) {
-        let mut reached = BTreeMap::new();
-        let mut todo = vec![ROOT];
-        while let Some(inode) = todo.pop() {
-            let Some(there) = self.inodes.remove(&inode) else {
-                continue;
-            };
-            if let Body::Dir(children) = &there.body {
-                for (name, child) in children {
-                    if self.inodes.get(child).is_some_and(Inode::is_dir) {
-                        self.parents.insert(*child, (inode, name.clone()));
-                    }
-                    todo.push(*child);
-                }
-            }
-            reached.insert(inode, there);
-        }
-        self.inodes = reached;
-    }
-}
-
-/// What is left of a file that was not synced.
-fn damaged(file: &Inode, dice: &mut Dice) -> Inode {
-    let mut left = file.clone();
-    if let Body::File { bytes, digest } = &mut left.body {
-        let whole = bytes.len();
-        *bytes = match dice.below(4) {
-            0 => return left,
-            1 => Arc::from([]),
-            2 => vec![0; whole].into(),
-            _ => bytes[..whole / 2].into(),
-        };
-        *digest = crate::delta::digest(bytes);
-    }
-    left
 }
 
 fn set(dir: &mut Inode, edit: &Edit) {

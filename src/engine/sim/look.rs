@@ -1,9 +1,53 @@
 //! The client's port to a source in memory.
 
 use super::source::{Inode, MemSource, name};
+use crate::delta::digest;
 use crate::engine::source::{Found, Place, Source, SourceError};
 use crate::index::NodeId;
-use crate::model::Name;
+use crate::model::{Entry, Kind, Name};
+use std::collections::BTreeMap;
+
+impl MemSource {
+    /// What the mirror must be.
+    pub fn expected(&self) -> BTreeMap<Vec<u8>, Entry> {
+        let mut out = BTreeMap::new();
+        let mut todo = vec![(Vec::new(), 1)];
+        while let Some((path, dir)) = todo.pop() {
+            let Inode::Dir(children) = &self.inodes[&dir].inode else {
+                continue;
+            };
+            for (entry, id) in children {
+                let mut below: Vec<u8> = path.clone();
+                if !below.is_empty() {
+                    below.push(b'/');
+                }
+                below.extend(entry);
+                let found = self.found(*id);
+                let kind = match &self.inodes[id].inode {
+                    Inode::Dir(_) => Kind::Directory,
+                    Inode::File(content) => Kind::File {
+                        size: content.len() as u64,
+                        digest: digest(content),
+                    },
+                    Inode::Link(target) => Kind::Symlink {
+                        target: target.clone().into(),
+                    },
+                    Inode::Pipe => continue,
+                };
+                out.insert(
+                    below.clone(),
+                    Entry {
+                        kind,
+                        mode: found.mode,
+                        mtime: found.mtime,
+                    },
+                );
+                todo.push((below, *id));
+            }
+        }
+        out
+    }
+}
 
 impl Source for MemSource {
     fn look(&mut self, dir: &Place, entry: &Name) -> Result<Option<Found>, SourceError> {

@@ -7,9 +7,11 @@
     reason = "a simulation that is used wrongly ends its test"
 )]
 
+mod crash;
 mod ledger;
 mod look;
 mod source;
+mod state;
 mod store;
 
 pub use source::{Act, Inode, MemSource, Meta, name};
@@ -21,7 +23,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -31,7 +33,7 @@ impl Dice {
 
     /// A number below a bound, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap_or_default()
+        usize::try_from(self.roll() % bound as u64).unwrap_or_default()
     }
 
     /// Whether one of `of` cases is met.

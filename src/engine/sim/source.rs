@@ -1,10 +1,9 @@
 //! A source tree in memory, with the events that a watcher would give.
 
 use crate::debounce::Hint;
-use crate::delta::digest;
 use crate::engine::source::{Found, FoundKind, Place, SourceError};
 use crate::index::{NodeId, Stat};
-use crate::model::{Entry, Kind, Mtime, Name};
+use crate::model::{Mtime, Name};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// What an inode holds.
@@ -73,8 +72,15 @@ pub fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).unwrap()
 }
 
+impl Default for MemSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MemSource {
     /// An empty tree.
+    #[must_use]
     pub fn new() -> Self {
         let root = Meta {
             inode: Inode::Dir(BTreeMap::new()),
@@ -377,46 +383,6 @@ impl MemSource {
             return Err(SourceError::Displaced);
         };
         Ok(children.get(entry.as_bytes()).copied())
-    }
-
-    /// What the mirror must be.
-    pub fn expected(&self) -> BTreeMap<Vec<u8>, Entry> {
-        let mut out = BTreeMap::new();
-        let mut todo = vec![(Vec::new(), 1)];
-        while let Some((path, dir)) = todo.pop() {
-            let Inode::Dir(children) = &self.inodes[&dir].inode else {
-                continue;
-            };
-            for (entry, id) in children {
-                let mut below: Vec<u8> = path.clone();
-                if !below.is_empty() {
-                    below.push(b'/');
-                }
-                below.extend(entry);
-                let found = self.found(*id);
-                let kind = match &self.inodes[id].inode {
-                    Inode::Dir(_) => Kind::Directory,
-                    Inode::File(content) => Kind::File {
-                        size: content.len() as u64,
-                        digest: digest(content),
-                    },
-                    Inode::Link(target) => Kind::Symlink {
-                        target: target.clone().into(),
-                    },
-                    Inode::Pipe => continue,
-                };
-                out.insert(
-                    below.clone(),
-                    Entry {
-                        kind,
-                        mode: found.mode,
-                        mtime: found.mtime,
-                    },
-                );
-                todo.push((below, *id));
-            }
-        }
-        out
     }
 }
 

@@ -1,32 +1,16 @@
 //! A share's store on a disk in memory: it fails where it is told to, and loses in a crash what was not made durable.
 
 use super::Dice;
-use super::ledger::{Body, Edit, Inode, Ledger};
-pub use super::ledger::{Crash, Shown};
+pub use super::crash::Crash;
+pub use super::ledger::Shown;
+use super::ledger::{Body, Edit, Ledger};
+use super::state::{Plan, State, missing};
 use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError, Upload};
-use crate::engine::source::{Found, FoundKind};
+use crate::engine::source::Found;
 use crate::index::Stat;
 use crate::model::{Entry, Fault, Mtime, Name, RelPath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What happens at a call.
-#[derive(Clone, Copy, Debug)]
-enum Plan {
-    Fail(Fault),
-    Die,
-}
-
-/// The disk and what is to happen to it.
-#[derive(Debug)]
-struct State {
-    ledger: Ledger,
-    calls: Vec<String>,
-    count: u64,
-    plans: BTreeMap<u64, Plan>,
-    refused: Option<(RelPath, Fault)>,
-    dead: bool,
-}
 
 /// A store in memory. It is shared by its clones, and survives a crash like a disk.
 #[derive(Clone, Debug)]
@@ -35,7 +19,7 @@ pub struct MemStore(Arc<Mutex<State>>);
 /// Something in the stage.
 #[derive(Debug)]
 pub struct MemStaged {
-    inode: u64,
+    pub(super) inode: u64,
 }
 
 /// A file that grows in the stage.
@@ -139,7 +123,7 @@ impl MemStore {
         let refused = state
             .refused
             .as_ref()
-            .and_then(|(path, fault)| paths.iter().any(|other| *other == path).then_some(*fault));
+            .and_then(|(path, fault)| paths.contains(&path).then_some(*fault));
         let fault = match plan {
             _ if state.dead => Some(Fault::Io),
             Some(Plan::Fail(fault)) => Some(fault),
@@ -156,96 +140,6 @@ impl MemStore {
             )),
             None => Ok(state),
         }
-    }
-}
-
-fn missing() -> StoreError {
-    StoreError::changed("there is no such directory")
-}
-
-impl State {
-    fn parent(&self, path: &RelPath) -> Result<(u64, Vec<u8>)> {
-        let (dir, name) = path.split().ok_or_else(missing)?;
-        let dir = self.ledger.lookup(dir.components()).ok_or_else(missing)?;
-        let is_dir = self.ledger.get(dir).is_some_and(Inode::is_dir);
-        let at = (dir, name.as_bytes().to_vec());
-        is_dir.then_some(at).ok_or_else(missing)
-    }
-
-    fn at(&self, path: &RelPath) -> Result<u64> {
-        self.ledger.lookup(path.components()).ok_or_else(missing)
-    }
-
-    fn found(&self, inode: u64) -> Option<Found> {
-        let there = self.ledger.get(inode)?;
-        let (kind, mode) = match &there.body {
-            Body::Dir(_) => (FoundKind::Directory, there.mode),
-            Body::File { bytes, .. } => {
-                let size = bytes.len() as u64;
-                (FoundKind::File { size }, there.mode)
-            }
-            Body::Link(target) => {
-                let target = target.clone();
-                (FoundKind::Symlink { target }, 0)
-            }
-        };
-        let stat = Stat {
-            inode,
-            birth: 0,
-            ctime: there.ctime,
-            links: 1,
-        };
-        let mtime = there.mtime;
-        Some(Found {
-            kind,
-            mode,
-            mtime,
-            stat,
-        })
-    }
-
-    fn stat(&self, inode: u64) -> Result<Stat> {
-        Ok(self.found(inode).ok_or_else(missing)?.stat)
-    }
-
-    fn bytes(&self, inode: u64) -> Result<Arc<[u8]>> {
-        match self.ledger.get(inode).map(|there| &there.body) {
-            Some(Body::File { bytes, .. }) => Ok(Arc::clone(bytes)),
-            _ => Err(StoreError::changed("it is not a regular file")),
-        }
-    }
-
-    fn stage(&mut self, bytes: Arc<[u8]>, attributes: Attributes) -> MemStaged {
-        let digest = crate::delta::digest(&bytes);
-        let body = Body::File { bytes, digest };
-        let inode = self.ledger.make(body, attributes.mode, attributes.mtime);
-        MemStaged { inode }
-    }
-
-    /// Whether a plain rename cannot replace what is there.
-    fn needs_stage(&self, inode: u64, there: Option<u64>) -> bool {
-        let body = |inode| self.ledger.get(inode).map(|there| &there.body);
-        match (body(inode), there.and_then(body)) {
-            (_, None) => false,
-            (Some(Body::Dir(_)), Some(Body::Dir(children))) => !children.is_empty(),
-            (Some(Body::Dir(_)), _) | (_, Some(Body::Dir(_))) => true,
-            _ => false,
-        }
-    }
-
-    fn restore(&mut self, dirs: &[(RelPath, Option<Mtime>)]) -> Vec<u64> {
-        let mut all = Vec::new();
-        for (path, mtime) in dirs {
-            let Ok(inode) = self.at(path) else { continue };
-            if !self.ledger.get(inode).is_some_and(Inode::is_dir) {
-                continue;
-            }
-            if let Some(mtime) = mtime {
-                self.ledger.dress(inode, None, *mtime);
-            }
-            all.push(inode);
-        }
-        all
     }
 }
 

@@ -163,7 +163,7 @@ impl Client {
             self.tell(job.upload, ReadOutcome::Known { found, digest }, now, up);
             return true;
         }
-        let (block, seed) = (block_size(bytes.len() as u64), dice.next());
+        let (block, seed) = (block_size(bytes.len() as u64), dice.roll());
         let asking = Asking {
             job,
             found,

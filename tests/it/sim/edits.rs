@@ -75,7 +75,7 @@ impl Edits {
                 let mut other = Dice(self.number);
                 let words = 8_200 + dice.below(3_000);
                 (0..words)
-                    .flat_map(|_| other.next().to_le_bytes())
+                    .flat_map(|_| other.roll().to_le_bytes())
                     .collect()
             }
             _ => vec![b'-'; 8 + dice.below(500)],
@@ -208,7 +208,7 @@ impl Edits {
                 to,
                 &new,
                 Inode::Link(
-                    dice.next().to_le_bytes()[..3]
+                    dice.roll().to_le_bytes()[..3]
                         .iter()
                         .map(|b| b | 1)
                         .collect(),
@@ -218,7 +218,7 @@ impl Edits {
             9..=11 => source.rename(dir, &old, to, &new),
             12..=15 => self.write(dice, source, books, (dir, &old)),
             16 | 17 => self.save(dice, source, books, (dir, &old)),
-            18 => source.dress(dir, &old, dice.below(0o1000) as u32, None),
+            18 => source.dress(dir, &old, u32::try_from(dice.below(0o1000)).unwrap(), None),
             19 => {
                 let time = dice.below(1 << 30) as i64 - (1 << 28);
                 source.dress(dir, &old, 0o640, Some(time));
@@ -257,6 +257,6 @@ fn name(dice: &mut Dice) -> Vec<u8> {
     match dice.below(8) {
         0 => vec![0xff, b'a'],
         1 => b"a\nb".to_vec(),
-        n => vec![b'n', b'0' + n as u8],
+        n => vec![b'n', b'0' + u8::try_from(n).unwrap()],
     }
 }
