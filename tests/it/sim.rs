@@ -498,3 +498,37 @@ fn both_engines_keep_their_promises_whatever_happens() {
     }
     run_all(0..400);
 }
+
+/// The end of a group fails once: what is in view is not durable, and a client that sees it listed sends it no more.
+#[test]
+fn what_a_failed_sync_left_in_view_is_durable_before_it_is_told() {
+    // A crash may spare what was not durable: several seeds.
+    for seed in 0..20 {
+        let mut world = World::new(seed, false);
+        world.settle(true);
+        world.edit();
+        // Stage, sync, place, settle.
+        world.served.store.fail_in(4, Fault::Io);
+        world.settle(true);
+        world.note_calls();
+        let failed = |line: &String| line.contains("settle") && line.contains("fails");
+        assert!(world.trace.iter().any(failed), "{:#?}", world.trace);
+        world.served.crash(&mut world.dice);
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_directory_that_is_right_after_a_failure_is_no_problem() {
+    let mut world = World::new(1, false);
+    world.settle(true);
+    let dir = syncd::engine::sim::Inode::Dir(BTreeMap::new());
+    world.source.make(1, b"d", dir);
+    // Stage, place, settle.
+    world.served.store.fail_in(3, Fault::Io);
+    world.settle(false);
+    world.now += Duration::from_secs(10);
+    world.settle(true);
+    assert_eq!(world.client.engine.problem_count(), 0);
+    world.assert_converged();
+}
