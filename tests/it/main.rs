@@ -9,12 +9,17 @@
     reason = "a test fails by panicking, and clippy exempts only functions marked as tests"
 )]
 
+mod asking;
 mod cli;
 mod config;
 mod editors;
 mod faults;
 mod large;
 mod live;
+mod logs;
+mod settings;
+mod shares;
+mod stopping;
 mod support;
 mod tidy;
 mod trees;
