@@ -14,14 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Less than what travels inside a message.
-const SMALL: usize = 400;
-/// 3 MiB: an upload of its own.
-const LARGE: usize = 3 << 16;
+/// How many lines even and odd versions have, of 15 bytes each. What has more than 64 KiB is an upload of its own.
+type Lines = [usize; 2];
+const SMALL: Lines = [400, 403];
+const LARGE: Lines = [3 << 16, (3 << 16) + 1];
+const BOTH: Lines = [400, 100_000];
 
-/// Lines of the same number; how many shows in the size.
-fn version(number: u32, lines: usize) -> String {
-    format!("version {number:06}\n").repeat(lines + number as usize % 7)
+/// A content that shows its number everywhere.
+fn version(number: u32, lines: Lines) -> String {
+    format!("version {number:06}\n").repeat(lines[number as usize % 2])
 }
 
 /// Reads a file of the mirror again and again; how many reads saw a version, or what was wrong.
@@ -31,7 +32,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn start(path: PathBuf, lines: usize) -> Self {
+    fn start(path: PathBuf, lines: Lines) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -54,7 +55,7 @@ impl Reader {
     }
 }
 
-fn read(path: &Path, last: u32, lines: usize) -> Result<u32, String> {
+fn read(path: &Path, last: u32, lines: Lines) -> Result<u32, String> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -77,13 +78,15 @@ fn read(path: &Path, last: u32, lines: usize) -> Result<u32, String> {
     Ok(number)
 }
 
-/// Saves small versions, four in a row without a flush between them, closer together or further apart; then large ones.
+/// Saves small versions, four in a row without a flush between them, closer together or further apart; then large ones, and
+/// small and large in turn.
 fn check(save: impl Fn(&Path, &str)) {
     saves(&save, SMALL, &[0, 0, 3, 0, 25, 48, 0, 53]);
     saves(&save, LARGE, &[0, 20]);
+    saves(&save, BOTH, &[0, 10, 0]);
 }
 
-fn saves(save: &impl Fn(&Path, &str), lines: usize, pauses: &[u64]) {
+fn saves(save: &impl Fn(&Path, &str), lines: Lines, pauses: &[u64]) {
     let pair = Pair::new();
     let doc = write(&pair.source, "project/doc.txt", version(0, lines));
     pair.settle();
@@ -202,12 +205,10 @@ fn removing_and_writing_at_once_is_one_change() {
 fn sed_in_place() {
     // Its own way, whatever that is; the size stays as it was.
     let pair = Pair::new();
-    let lines = SMALL - SMALL % 7;
-    let doc = write(&pair.source, "project/doc.txt", version(0, lines));
+    let doc = write(&pair.source, "project/doc.txt", version(0, SMALL));
     pair.settle();
-    let reader = Reader::start(pair.mirror.join("project/doc.txt"), lines);
-    for number in 1..20 {
-        let number = number * 7;
+    let reader = Reader::start(pair.mirror.join("project/doc.txt"), SMALL);
+    for number in (2..40).step_by(2) {
         let done = Command::new("sed")
             .arg("-i")
             .arg(format!("s/[0-9]*$/{number:06}/"))

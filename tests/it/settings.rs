@@ -340,18 +340,17 @@ fn several_servers_each_hold_a_mirror_and_a_dead_one_delays_none() {
         assert!(wait::until(Duration::from_secs(5), arrived));
     }
     two.signal(Signal::CONT);
-    let peers = status(&sandbox, "source")["servers"].clone();
     let of = |address: &str| {
-        let peers = peers.as_array().unwrap();
-        peers
-            .iter()
-            .find(|peer| peer["address"] == address)
-            .unwrap()
-            .clone()
+        let status = status(&sandbox, "source");
+        let peers = status["servers"].as_array().unwrap();
+        let peer = peers.iter().find(|peer| peer["address"] == address);
+        peer.unwrap().clone()
     };
-    assert_eq!(of(&address_one)["lag_ms"], 0, "{peers}");
-    assert_eq!(of(&address_late)["state"], "connecting", "{peers}");
-    assert!(of(&address_late)["last_error"].is_string(), "{peers}");
+    let idle = || of(&address_one)["lag_ms"] == 0 && of(&address_one)["state"] == "idle";
+    assert!(wait::until(wait::PATIENCE, idle), "{}", of(&address_one));
+    let dead = of(&address_late);
+    assert_eq!(dead["state"], "connecting", "{dead}");
+    assert!(dead["last_error"].is_string(), "{dead}");
     fs::rename(source.join("d"), source.join("moved")).unwrap();
     let (mut late, _) = start("late", &address_late);
     for name in ["one", "two", "late"] {
