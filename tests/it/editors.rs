@@ -81,31 +81,32 @@ fn read(path: &Path, last: u32, lines: Lines) -> Result<u32, String> {
 /// Saves small versions, four in a row without a flush between them, closer together or further apart; then large ones, and
 /// small and large in turn.
 fn check(save: impl Fn(&Path, &str)) {
-    saves(&save, SMALL, &[0, 0, 3, 0, 25, 48, 0, 53]);
-    saves(&save, LARGE, &[0, 20]);
-    saves(&save, BOTH, &[0, 10, 0]);
+    let pair = Pair::new();
+    saves(&pair, "small.txt", &save, SMALL, &[0, 3, 0, 25, 48, 53]);
+    saves(&pair, "large.txt", &save, LARGE, &[0]);
+    saves(&pair, "both.txt", &save, BOTH, &[0, 10]);
+    pair.stop();
 }
 
-fn saves(save: &impl Fn(&Path, &str), lines: Lines, pauses: &[u64]) {
-    let pair = Pair::new();
-    let doc = write(&pair.source, "project/doc.txt", version(0, lines));
+fn saves(pair: &Pair, name: &str, save: &impl Fn(&Path, &str), lines: Lines, pauses: &[u64]) {
+    let name = format!("project/{name}");
+    let doc = write(&pair.source, &name, version(0, lines));
     pair.settle();
-    let reader = Reader::start(pair.mirror.join("project/doc.txt"), lines);
+    let reader = Reader::start(pair.mirror.join(&name), lines);
     let mut number = 0;
-    for (row, pause) in pauses.iter().enumerate() {
+    for pause in pauses {
         for _ in 0..4 {
             number += 1;
             save(&doc, &version(number, lines));
             // Not for anything to happen: so that saves meet all that follows from the one before.
             let _never = wait::until(Duration::from_millis(*pause), || false);
         }
-        if row % 3 == 1 {
+        if *pause == 0 {
             pair.settle();
         }
     }
     pair.settle();
     reader.end();
-    pair.stop();
 }
 
 fn beside(doc: &Path, suffix: &str) -> PathBuf {
