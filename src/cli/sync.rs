@@ -12,6 +12,7 @@ use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
 use crate::host::control::ControlSocket;
 use crate::host::dirs::{Dirs, DirsError};
+use crate::wire::Code;
 use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -185,6 +186,10 @@ fn explain(error: &ClientError) -> Report {
             ConnectKind::Local => Kind::Storage,
         },
         ClientError::Lost { .. } => Kind::Unreachable,
+        ClientError::Refused {
+            code: Code::Version,
+            ..
+        } => Kind::Version,
         ClientError::Refused { .. } => Kind::Refused,
     };
     let report = Report::from_error(kind, error);
@@ -198,8 +203,12 @@ fn explain(error: &ClientError) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use super::{ClientArguments, merge};
+    use super::super::report::Kind;
+    use super::{ClientArguments, explain, merge};
+    use crate::daemon::client::ClientError;
+    use crate::daemon::connect::ConnectError;
     use crate::daemon::options::ServerChoice;
+    use crate::wire::Code;
     use std::path::PathBuf;
 
     #[test]
@@ -218,5 +227,29 @@ mod tests {
         let (options, _) = merge(arguments(&["a:1", "b:2"])).unwrap();
         assert_eq!(options.choice, ServerChoice::Named);
         assert_eq!(options.servers, ["a:1", "b:2"]);
+    }
+    #[test]
+    fn what_stops_a_client_decides_the_class_of_the_failure() {
+        let refused = |code| ClientError::Refused {
+            server: "a:1".to_owned(),
+            code,
+            message: String::new(),
+        };
+        let unreachable = ConnectError::Unreachable {
+            server: "a:1".to_owned(),
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        let lost = ClientError::Lost {
+            server: "a:1".to_owned(),
+            reason: String::new(),
+        };
+        for (error, kind) in [
+            (refused(Code::Held), Kind::Refused),
+            (refused(Code::Version), Kind::Version),
+            (ClientError::Connect(unreachable), Kind::Unreachable),
+            (lost, Kind::Unreachable),
+        ] {
+            assert_eq!(explain(&error).kind(), kind, "{error}");
+        }
     }
 }

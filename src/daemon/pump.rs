@@ -38,6 +38,11 @@ impl Outgoing {
     pub fn wire_len(&self) -> usize {
         8 + self.header.len() + self.body.len()
     }
+
+    fn put(&self, buffer: &mut Vec<u8>) {
+        trace("sent", &self.header, &self.body);
+        encode(&self.header, &self.body, buffer);
+    }
 }
 
 /// Where frames are left for the writing loop. Both queues are bounded; urgent frames overtake bulk ones.
@@ -121,18 +126,18 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         tokio::select! {
             biased;
             frame = queue.urgent.recv(), if urgent_open => match frame {
-                Some(frame) => encode(&frame.header, &frame.body, &mut buffer),
+                Some(frame) => frame.put(&mut buffer),
                 None => urgent_open = false,
             },
             frame = queue.bulk.recv(), if bulk_open => match frame {
-                Some(frame) => encode(&frame.header, &frame.body, &mut buffer),
+                Some(frame) => frame.put(&mut buffer),
                 None => bulk_open = false,
             },
         }
         while buffer.len() < GATHER
             && let Ok(frame) = queue.urgent.try_recv()
         {
-            encode(&frame.header, &frame.body, &mut buffer);
+            frame.put(&mut buffer);
         }
         if !buffer.is_empty() {
             within(stream.write_all(&buffer)).await?;
@@ -144,6 +149,11 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         }
     }
     within(stream.shutdown()).await
+}
+
+/// Names a message of a session, without its body, in the log of those who want each of them.
+fn trace(way: &str, header: &[u8], body: &[u8]) {
+    tracing::trace!(header = %String::from_utf8_lossy(header), body = body.len(), "{way}");
 }
 
 async fn within(work: impl Future<Output = io::Result<()>>) -> Result<(), PumpError> {
@@ -183,6 +193,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub async fn next(&mut self) -> Result<Frame, PumpError> {
         loop {
             if let Some(frame) = self.deframer.next(&mut self.buffer)? {
+                trace("received", &frame.header, &frame.body);
                 return Ok(frame);
             }
             self.buffer.reserve(64 * 1024);

@@ -9,13 +9,18 @@
     reason = "a test fails by panicking, and clippy exempts only functions marked as tests"
 )]
 
+mod asking;
 mod cli;
 mod config;
 mod editors;
 mod faults;
 mod large;
 mod live;
+mod logs;
+mod settings;
+mod shares;
 mod sim;
+mod stopping;
 mod support;
 mod tidy;
 mod trees;

@@ -58,7 +58,6 @@ const IMPURE_WORDS: &[&str] = &[
 const MAX_LINES: usize = 400;
 /// Files that were longer when the rule came. A number here only shrinks.
 const LONGER: &[(&str, usize)] = &[
-    ("src/daemon/client/mirror.rs", 440),
     ("src/daemon/client/uploader.rs", 433),
     ("src/index/tree.rs", 445),
     ("src/wire/message.rs", 442),

@@ -2,17 +2,19 @@
 
 use super::ClientError;
 use super::asked::Asked;
+use super::bench::Bench;
+use super::notes::Notes;
 use super::uploader::{Job, Uploader};
+use crate::daemon::changes;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::debounce::Hint;
 use crate::engine::client::{ClientEngine, Output, ReadOutcome, Settings, Snapshot, Welcome};
 use crate::host::clock;
-use crate::host::database::Origin;
 use crate::host::index::IndexStore;
 use crate::host::source::{DiskSource, SourceRoot};
 use crate::host::watch::{Mailbox, Seen, Watcher};
 use crate::index::Tree;
-use crate::wire::Response;
+use crate::wire::{Request, Response};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,7 +22,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The way to the server while a session lasts.
@@ -82,59 +83,6 @@ pub(super) struct Setup {
     pub(super) once: bool,
 }
 
-/// An engine with its source and the file of its view.
-struct Bench {
-    mirror: String,
-    engine: ClientEngine,
-    source: DiskSource,
-    store: Option<Arc<IndexStore>>,
-    /// The save that is under way, and whether the file turned out to be lost.
-    saving: Option<JoinHandle<bool>>,
-}
-
-impl Bench {
-    /// Has changed rows of the view written, unless a save is under way. The file is a cache: what is lost costs a
-    /// comparison.
-    fn save(&mut self, runtime: &Handle) {
-        if self
-            .saving
-            .as_ref()
-            .is_some_and(|saving| !saving.is_finished())
-        {
-            return;
-        }
-        self.join(runtime);
-        if let Some(store) = &self.store
-            && self.engine.view_mut().is_touched()
-        {
-            let (store, rows) = (Arc::clone(store), self.engine.view_mut().take_touched());
-            self.saving = Some(runtime.spawn_blocking(move || match store.save(rows, &[]) {
-                Ok(origin) => origin != Origin::Kept,
-                Err(error) => {
-                    tracing::warn!(%error, "the view is not stored: the next start compares");
-                    false
-                }
-            }));
-        }
-    }
-
-    /// Waits for a save, and learns whether everything has to be written again.
-    fn join(&mut self, runtime: &Handle) {
-        if let Some(done) = self.saving.take()
-            && runtime.block_on(done).unwrap_or(true)
-        {
-            self.engine.view_mut().touch_all();
-        }
-    }
-
-    /// Writes what is left and waits for it.
-    fn finish(&mut self, runtime: &Handle) {
-        self.join(runtime);
-        self.save(runtime);
-        self.join(runtime);
-    }
-}
-
 struct Loop<'a> {
     setup: Setup,
     started: Instant,
@@ -150,6 +98,7 @@ struct Loop<'a> {
     next_token: u64,
     next_rescan: Duration,
     next_save: Duration,
+    notes: Notes,
     out: Vec<Output>,
 }
 
@@ -194,6 +143,7 @@ pub(super) fn run(
         flushes: HashMap::new(),
         flushing: HashMap::new(),
         next_token: 1,
+        notes: Notes::default(),
         out: Vec::new(),
     };
     while !stop.is_cancelled() {
@@ -206,6 +156,9 @@ pub(super) fn run(
         }
     }
     let last = looped.snapshot();
+    if let Some((last, _)) = &last {
+        looped.notes.tell(last);
+    }
     if let Some(bench) = &mut looped.bench {
         bench.finish(runtime);
     }
@@ -252,6 +205,7 @@ impl Loop<'_> {
             bench.save(self.runtime);
         }
         let more = bench.engine.step(now, &mut bench.source, &mut self.out);
+        self.notes.look(&bench.engine, now);
         self.carry_out();
         Ok(more)
     }
@@ -355,6 +309,9 @@ impl Loop<'_> {
         for output in self.out.drain(..) {
             match (output, &self.link) {
                 (Output::Send(request, body), Some(link)) => {
+                    if let Request::Mutate { ops, .. } = &request {
+                        changes::log(ops);
+                    }
                     // The queue is deeper than what the engine has under way: it is never full while the line lives.
                     if link
                         .outbox
@@ -400,6 +357,9 @@ impl Loop<'_> {
             bench.source.relax();
             if let Some(next) = bench.engine.next_due() {
                 due = due.min(next);
+            }
+            if let Some(next) = self.notes.next(&bench.engine) {
+                due = due.min(next.max(now));
             }
             if bench.saving.is_some() || bench.engine.view_mut().is_touched() {
                 due = due.min(self.next_save.max(now));

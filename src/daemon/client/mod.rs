@@ -3,9 +3,11 @@
 //! A server that is away delays no other: each mirror has its own watches, queue, view and connection.
 
 mod asked;
+mod bench;
 mod connection;
 mod handle;
 mod mirror;
+mod notes;
 mod uploader;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};

@@ -9,6 +9,7 @@ mod progress;
 mod recipe;
 mod upload;
 
+use crate::daemon::changes;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::daemon::session::commit::{Job, start_committing};
 use crate::daemon::session::progress::Flow;
@@ -258,6 +259,7 @@ impl Session {
                 return Err(SessionError::Protocol("a second hello came".to_owned()));
             }
             Request::Mutate { id, ops, .. } => {
+                changes::log(&ops);
                 let changes = decode(&ops, &frame.body, self.setid)?;
                 self.flow.outstanding.add(weight);
                 self.job(Job::Mutate {
@@ -291,13 +293,12 @@ impl Session {
             Request::Settled {} => self.job(Job::Settled).await?,
             Request::UploadOpen { upload, base } => {
                 let base = base.as_ref().map(wire_path).transpose()?;
-                let after = self.sent;
-                let job = UploadJob::Open {
+                self.upload(UploadJob::Open {
                     upload,
                     base,
-                    after,
-                };
-                self.upload(job).await?;
+                    after: self.sent,
+                })
+                .await?;
             }
             Request::UploadData { upload } => {
                 let body = frame.body;

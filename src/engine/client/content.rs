@@ -38,6 +38,13 @@ impl ClientEngine {
             return;
         }
         match source.read(place, &key.name, MAX_INLINE) {
+            // Emptied since it was looked at.
+            Ok((_, bytes)) if bytes.is_empty() && self.may_return(&key, &wait) => {
+                self.hold(key, wait, now);
+            }
+            Ok((read, _)) if read.stat != found.stat && self.is_young(&wait, now) => {
+                self.reread(key, wait, now);
+            }
             Ok((found, bytes)) => {
                 let digest = crate::delta::digest(&bytes);
                 self.file_content(
@@ -59,6 +66,11 @@ impl ClientEngine {
             Err(SourceError::Gone) => self.queue.wait(key, now + REREAD, wait),
             Err(SourceError::Changed) => self.reread(key, wait, now),
         }
+    }
+
+    /// Whether a change is not yet so old that any version of its file is sent.
+    pub(super) fn is_young(&self, wait: &Wait, now: Duration) -> bool {
+        now.saturating_sub(wait.since) < self.settings.timing.longest
     }
 
     /// A file changed while it was read: it is read again, ever later.

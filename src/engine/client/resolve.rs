@@ -50,7 +50,7 @@ impl ClientEngine {
     }
 
     /// Whether a mirrored file that is gone or empty may be so for a moment: its last event was no deletion.
-    fn may_return(&self, key: &Key, wait: &Wait) -> bool {
+    pub(super) fn may_return(&self, key: &Key, wait: &Wait) -> bool {
         let full = |node: &Node| {
             !matches!(
                 node.entry.kind,
@@ -61,7 +61,7 @@ impl ClientEngine {
         wait.event && !wait.held && id.and_then(|id| self.view.get(id)).is_some_and(full)
     }
 
-    fn hold(&mut self, key: Key, wait: Wait, now: Duration) {
+    pub(super) fn hold(&mut self, key: Key, wait: Wait, now: Duration) {
         let due = now + self.settings.timing.delete_hold;
         self.queue.wait(key, due, Wait { held: true, ..wait });
     }
@@ -300,6 +300,6 @@ fn is_plain(found: &Found) -> bool {
     matches!(found.kind, FoundKind::File { .. }) && found.stat.links < 2
 }
 
-fn is_empty(found: &Found) -> bool {
+pub(super) fn is_empty(found: &Found) -> bool {
     matches!(found.kind, FoundKind::File { size: 0 })
 }

@@ -130,10 +130,18 @@ impl ClientEngine {
                 .and_then(|dir| dir.join(&Name::clone(&key.name)).ok())
         };
         let problems = self.troubles.iter().filter_map(|(key, trouble)| {
+            // What is too long to be a path is named by where it is.
+            let (path, message) = match path(key) {
+                Some(path) => (path, trouble.message.clone()),
+                None => (
+                    self.view.path(key.dir)?,
+                    format!("`{}` in it: {}", key.name, trouble.message),
+                ),
+            };
             let problem = Problem {
-                path: path(key)?,
+                path,
                 fault: crate::model::Fault::Io,
-                message: trouble.message.clone(),
+                message,
             };
             Some((problem, now.saturating_sub(trouble.since)))
         });

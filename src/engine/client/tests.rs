@@ -561,6 +561,40 @@ fn an_editors_save_never_takes_the_path_away() {
     );
 }
 
+/// What somebody writes in place into the first file that was made.
+fn rewrite(source: &mut MemSource, content: Vec<u8>, hint: Hint) {
+    source.inodes.get_mut(&2).unwrap().inode = Inode::File(content);
+    source.touch(2, true);
+    source.event(1, b"f", hint);
+}
+
+#[test]
+fn a_file_that_is_emptied_between_the_look_and_the_read_is_not_sent_empty() {
+    for size in [10, 100_000] {
+        let mut bench = Bench::new();
+        bench.source.make(1, b"f", Inode::File(vec![1; size]));
+        bench.settle();
+        rewrite(&mut bench.source, vec![2; size + 1], Hint::Settled);
+        bench.source.race = Some((b"f", |source| rewrite(source, Vec::new(), Hint::Touched)));
+        for _ in 0..10 {
+            bench.step(true);
+            bench.upload();
+            bench.deliver();
+        }
+        let empty = |bench: &Bench| bench.trace.iter().any(|op| op.contains("size: 0,"));
+        assert!(!empty(&bench), "{:?}", bench.trace);
+        rewrite(&mut bench.source, vec![3; size + 2], Hint::Settled);
+        bench.settle();
+        bench.assert_equal();
+        assert!(!empty(&bench), "{:?}", bench.trace);
+        // What stays empty is believed.
+        rewrite(&mut bench.source, Vec::new(), Hint::Settled);
+        bench.settle();
+        bench.assert_equal();
+        assert!(empty(&bench), "{:?}", bench.trace);
+    }
+}
+
 #[test]
 fn an_emptied_source_found_by_a_scan_deletes_nothing() {
     let mut bench = Bench::new();

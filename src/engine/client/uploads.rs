@@ -2,6 +2,7 @@
 
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};
+use crate::engine::client::resolve::is_empty;
 use crate::engine::client::scan::is_clean;
 use crate::engine::source::{Found, FoundKind, Place, Source};
 use crate::index::{Node, NodeId};
@@ -333,6 +334,15 @@ impl ClientEngine {
             self.queue.wait(key, now, wait);
             return;
         }
+        let hollow = is_empty(&found) && self.may_return(&key, &wait);
+        let stirred = there
+            .as_ref()
+            .is_some_and(|there| self.is_being_written(&key, &found, there));
+        if hollow || stirred && self.is_young(&wait, now) {
+            // Somebody is at work: what was read may be half of a save.
+            out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
+            return self.postpone(key, wait, hollow, now);
+        }
         if there.is_some_and(|there| there.stat != found.stat) {
             self.queue.wait(
                 key.clone(),
@@ -351,5 +361,33 @@ impl ClientEngine {
         self.troubles.remove(&key);
         self.look_at_links(&key, &found, digest, now);
         self.put_large(key, wait, &found, digest, Content::Upload { upload });
+    }
+    /// Whether a file that was read is another by now, and in another way than by what was appended to the version that
+    /// the server has.
+    fn is_being_written(&self, key: &Key, read: &Found, there: &Found) -> bool {
+        let size = |found: &Found| match found.kind {
+            FoundKind::File { size } => size,
+            _ => 0,
+        };
+        let mirrored = self.existing(key).map(|(_, node)| &node.entry.kind);
+        let appended = size(there) > size(read)
+            && matches!(mirrored, Some(Kind::File { size: old, .. }) if *old <= size(read));
+        there.stat != read.stat && !appended
+    }
+
+    /// Looks at a path again when it rests; what is known of it since says when.
+    fn postpone(&mut self, key: Key, mut wait: Wait, hollow: bool, now: Duration) {
+        match self.queue.get(&key).filter(|next| next.failures == 0) {
+            Some(next) => {
+                let mut next = next.clone();
+                next.join(&wait);
+                self.queue.wait(key, next.due, next);
+            }
+            None if hollow => self.hold(key, wait, now),
+            None => {
+                wait.held = false;
+                self.reread(key, wait, now);
+            }
+        }
     }
 }

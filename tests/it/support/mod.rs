@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod files;
 pub mod pair;
+pub mod raw;
 pub mod sandbox;
 pub mod tree;
 pub mod wait;

@@ -1,0 +1,59 @@
+//! What the log says of a mirror: each path that could not be mirrored, once, and why the mirror waits.
+
+use crate::engine::client::{ClientEngine, Snapshot};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often problems are looked for: those of a whole scan come together.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What was said already.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Reasons by path; as many as a snapshot names.
+    told: BTreeMap<String, String>,
+    held: Option<String>,
+    count: usize,
+    next: Duration,
+}
+
+impl Notes {
+    /// Looks for problems, now and then.
+    pub(super) fn look(&mut self, engine: &ClientEngine, now: Duration) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + PERIOD;
+        self.tell(&engine.snapshot(now));
+        self.count = engine.problem_count();
+    }
+
+    /// When to look again, if there is something to be said by then.
+    pub(super) fn next(&self, engine: &ClientEngine) -> Option<Duration> {
+        (engine.problem_count() != self.count).then_some(self.next)
+    }
+
+    /// Says what is new.
+    pub(super) fn tell(&mut self, snapshot: &Snapshot) {
+        let mut told = BTreeMap::new();
+        for (problem, _) in &snapshot.problems {
+            let (path, reason) = (problem.path.to_string(), problem.message.clone());
+            if self.told.get(&path) != Some(&reason) {
+                tracing::warn!(%path, %reason, "it cannot be mirrored");
+            }
+            told.insert(path, reason);
+        }
+        for path in self.told.keys().filter(|path| !told.contains_key(*path)) {
+            tracing::info!(%path, "it is no problem any more");
+        }
+        self.told = told;
+        if let Some(reason) = snapshot
+            .held
+            .as_ref()
+            .filter(|_| snapshot.held != self.held)
+        {
+            tracing::warn!(%reason, "the mirror waits");
+        }
+        self.held.clone_from(&snapshot.held);
+    }
+}
