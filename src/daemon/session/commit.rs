@@ -13,7 +13,7 @@ use crate::model::RelPath;
 use crate::model::limits::MAX_GROUP;
 use crate::wire::{Failed, Response};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -41,6 +41,8 @@ pub(super) enum Job {
 enum Work {
     Group(Group<Staged>),
     Other(Job),
+    /// Nothing follows for now: what waits to be made durable has no company to wait for.
+    Idle,
 }
 
 /// A piece of work, how many jobs are done with it, and how many bytes of messages.
@@ -111,7 +113,6 @@ impl Staging {
             if self.halt.is_cancelled() || !self.held.is_current() {
                 break;
             }
-            self.flow.set_staging(true);
             self.stager.committed(self.flow.reached().groups);
             self.take(job)?;
             while self.stager.len() < MAX_GROUP
@@ -121,7 +122,9 @@ impl Staging {
                 self.take(job)?;
             }
             self.hand_over()?;
-            self.flow.set_staging(!self.jobs.is_empty());
+            if self.jobs.is_empty() {
+                self.send(Work::Idle)?;
+            }
         }
         Ok(())
     }
@@ -194,26 +197,15 @@ struct Waiting {
 
 impl Committing {
     /// Small groups are made durable one by one. Large ones share a wait: what makes the contents of a group durable
-    /// makes the one before it durable in its directories.
+    /// makes the one before it durable in its directories. After the last one the stager says that it is idle.
     fn run(self) -> Result<(), SessionError> {
         let mut waiting: Option<Waiting> = None;
         loop {
-            let next = match &waiting {
-                None => self.handed.recv().map_err(|_| TryRecvError::Disconnected),
-                Some(_) if self.flow.is_staging() => {
-                    self.handed.recv().map_err(|_| TryRecvError::Disconnected)
-                }
-                Some(_) => self.handed.try_recv(),
-            };
-            let Handed { work, jobs, weight } = match next {
-                Ok(handed) => handed,
-                Err(TryRecvError::Empty) => {
-                    self.conclude(&mut waiting)?;
-                    continue;
-                }
-                Err(TryRecvError::Disconnected) => return self.conclude(&mut waiting),
+            let Ok(Handed { work, jobs, weight }) = self.handed.recv() else {
+                return self.conclude(&mut waiting);
             };
             match work {
+                Work::Idle => self.conclude(&mut waiting)?,
                 Work::Group(group) if !group.synced => {
                     let number = group.number;
                     let synced = self.conclude_with(&mut waiting)?;

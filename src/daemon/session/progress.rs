@@ -3,7 +3,7 @@
 use crate::engine::server::Finished;
 use crate::host::disk::Staged;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -38,8 +38,6 @@ impl Outstanding {
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     pub(super) outstanding: Outstanding,
-    /// Whether the stager is at work on a group that it will hand over.
-    staging: AtomicBool,
     reached: Mutex<Reached>,
     moved: Condvar,
     /// Uploads that are complete and not used yet.
@@ -58,14 +56,6 @@ pub(super) struct Reached {
 }
 
 impl Flow {
-    pub(super) fn set_staging(&self, staging: bool) {
-        self.staging.store(staging, Ordering::Release);
-    }
-
-    pub(super) fn is_staging(&self) -> bool {
-        self.staging.load(Ordering::Acquire)
-    }
-
     /// Tells that jobs and groups up to these are in view.
     pub(super) fn reach(&self, jobs: u64, group: Option<u64>) {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
