@@ -138,7 +138,9 @@ fn both_sides_end_promptly_in_the_middle_of_an_upload_and_go_on_later() {
     };
     let whole_or_absent = |pair: &Pair| arrived(pair) || !pair.mirror.join("big").exists();
     pair.settle();
-    write(&pair.source, "big", noise(30, length));
+    // Moved in, so that the source itself never shows a part.
+    let made = write(&pair.sandbox.dir("aside"), "big", noise(30, length));
+    fs::rename(made, pair.source.join("big")).unwrap();
     assert!(begun(&pair));
     pair.client.stop();
     assert!(whole_or_absent(&pair), "no part is in view");
