@@ -105,7 +105,12 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let (welcome, body) = self.served.open();
+        let (welcome, body) = loop {
+            match self.served.open() {
+                Some(opened) => break opened,
+                None => self.served.crash(&mut self.dice),
+            }
+        };
         let frame = unpack(&pack(&welcome, &body));
         let welcome: Response = serde_json::from_slice(&frame.header).unwrap();
         let Response::Welcome {
@@ -325,6 +330,7 @@ impl World {
     fn assert_converged(&mut self) {
         let differences = self.differences();
         assert!(differences.is_empty(), "not equal: {differences:#?}");
+        assert_eq!(self.served.uploads(), 0, "uploads are left over");
         let sums = (
             self.client.engine.view_mut().root_sum(),
             self.served.server.root_sum(),

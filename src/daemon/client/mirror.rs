@@ -253,9 +253,7 @@ impl Loop<'_> {
                 outcome,
             } if Some(of) == epoch => {
                 if let Some(bench) = &mut self.bench {
-                    bench
-                        .engine
-                        .upload_read(upload, outcome, now, &mut self.out);
+                    bench.engine.upload_read(upload, outcome, now);
                 }
             }
             Input::Flush { name, reply } => {

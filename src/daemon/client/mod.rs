@@ -8,6 +8,7 @@ mod connection;
 mod handle;
 mod mirror;
 mod notes;
+mod sender;
 mod uploader;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};

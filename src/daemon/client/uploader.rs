@@ -2,14 +2,14 @@
 //! pieces on the bulk queue, where small changes overtake it.
 
 use super::mirror::{Input, Link};
+use super::sender::{Sender, Stop};
 use crate::daemon::pump::Outgoing;
-use crate::delta::{ContentHasher, DeltaEncoder, Instruction, Recipe, block_size};
+use crate::delta::{ContentHasher, DeltaEncoder, Encoded, Recipe, block_size};
 use crate::engine::client::{ReadOutcome, UploadJob};
 use crate::engine::source::{Found, FoundKind, SourceError};
 use crate::host::random;
 use crate::host::recipes::RecipeStore;
 use crate::host::source::{SourceRoot, stat_fd};
-use crate::model::limits::MAX_PIECE;
 use crate::model::{Digest, RelPath};
 use crate::wire::{Request, WirePath};
 use std::fs::File;
@@ -48,12 +48,6 @@ struct Reader {
     inputs: mpsc::Sender<Input>,
     runtime: Handle,
     stop: CancellationToken,
-}
-
-/// Why a reading stopped, with what the engine is told; nothing when the session is gone and nobody listens.
-enum Stop {
-    Outcome(ReadOutcome),
-    Silent,
 }
 
 impl Uploader {
@@ -172,25 +166,39 @@ impl Reader {
             let recipe = self.recipes.get(digest);
             Some((path, recipe.or_else(|| self.ask(job, path, size))?))
         });
-        let open = Request::UploadOpen {
-            upload: job.job.upload,
-            base: old.as_ref().map(|(path, _)| WirePath::from(*path)),
+        let base = old.as_ref().map(|(path, _)| *path);
+        let mut sender = Sender::open(&job.link, &self.runtime, job.job.upload, base)?;
+        let sent = self.send(
+            (&mut file, &found, &mut buffer),
+            old.map(|(_, old)| old),
+            &mut sender,
+        );
+        if let Err(Stop::Outcome(_)) = &sent {
+            sender.abort()?;
+        }
+        let encoded = sent?;
+        self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
+        Ok((found, encoded.digest))
+    }
+
+    /// Sends the file, or what differs from its old version.
+    fn send(
+        &self,
+        (file, found, buffer): (&mut File, &Found, &mut [u8]),
+        old: Option<Arc<Recipe>>,
+        sender: &mut Sender<'_>,
+    ) -> Result<Encoded, Stop> {
+        let FoundKind::File { size } = found.kind else {
+            return Err(changed());
         };
-        let mut sender = Sender {
-            link: &job.link,
-            upload: job.job.upload,
-            body: Vec::new(),
-            runtime: &self.runtime,
-        };
-        sender.send(&open, Vec::new())?;
         let mut encoder = match old {
-            Some((_, recipe)) => DeltaEncoder::against(recipe),
+            Some(recipe) => DeltaEncoder::against(recipe),
             None => {
                 let block = self.block_size.unwrap_or_else(|| block_size(size));
                 DeltaEncoder::fresh(block, seed())
             }
         };
-        let end = self.pass(&mut file, &found, &mut buffer, |piece| {
+        let end = self.pass(file, found, buffer, |piece| {
             let mut sent = Ok(());
             encoder.push(piece, &mut |instruction| {
                 if sent.is_ok() {
@@ -208,10 +216,9 @@ impl Reader {
         sent?;
         sender.flush()?;
         if end == End::Grown {
-            self.check_prefix(&mut file, &found, &mut buffer, encoded.digest)?;
+            self.check_prefix(file, found, buffer, encoded.digest)?;
         }
-        self.recipes.put(encoded.digest, Arc::new(encoded.recipe));
-        Ok((found, encoded.digest))
+        Ok(encoded)
     }
 
     /// The digest of a file that the server may hold as it is. If it does, its recipe is needed at the next change: it is
@@ -378,56 +385,5 @@ fn refused(error: SourceError) -> Stop {
             Stop::Outcome(ReadOutcome::Failed(message))
         }
         SourceError::Displaced | SourceError::Gone | SourceError::Changed => changed(),
-    }
-}
-
-/// Gathers instructions into pieces and sends them within the window.
-struct Sender<'a> {
-    link: &'a Link,
-    upload: u64,
-    body: Vec<u8>,
-    runtime: &'a Handle,
-}
-
-impl Sender<'_> {
-    fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
-        if let Instruction::Literal(bytes) = instruction
-            && self.body.len() + bytes.len() > MAX_PIECE
-        {
-            self.flush()?;
-        }
-        instruction.pack(&mut self.body);
-        if self.body.len() >= MAX_PIECE {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Stop> {
-        if self.body.is_empty() {
-            return Ok(());
-        }
-        let body = std::mem::take(&mut self.body);
-        let permits = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        // Given back by the server's `received`.
-        let permit = self
-            .runtime
-            .block_on(self.link.window.acquire_many(permits));
-        permit.map_err(|_| Stop::Silent)?.forget();
-        self.send(
-            &Request::UploadData {
-                upload: self.upload,
-            },
-            body,
-        )
-    }
-
-    fn send(&self, request: &Request, body: Vec<u8>) -> Result<(), Stop> {
-        self.link
-            .outbox
-            .bulk
-            .blocking_send(Outgoing::new(request, body))
-            .map_err(|_| Stop::Silent)
     }
 }

@@ -25,6 +25,7 @@ const GROUP_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) enum Job {
     Mutate {
         id: u64,
+        based_on: u64,
         changes: Vec<Result<Change, Failed>>,
         /// Bytes of the message.
         weight: u64,
@@ -133,6 +134,7 @@ impl Staging {
         match job {
             Job::Mutate {
                 id,
+                based_on,
                 changes,
                 weight,
             } => {
@@ -140,14 +142,19 @@ impl Staging {
                 let Self {
                     stager, hand, flow, ..
                 } = self;
-                stager.add(id, changes, &mut |id| flow.take_upload(id), &mut |group| {
-                    let number = group.number;
-                    let work = Work::Group(group);
-                    let weight = 0;
-                    // If the committer is gone, waiting ends at once, and the next hand-over reports it.
-                    drop(hand.send(Handed { work, jobs, weight }));
-                    flow.wait(|reached| reached.groups >= number);
-                });
+                stager.add(
+                    (id, based_on),
+                    changes,
+                    &mut |id| flow.take_upload(id),
+                    &mut |group| {
+                        let number = group.number;
+                        let work = Work::Group(group);
+                        let weight = 0;
+                        // If the committer is gone, waiting ends at once, and the next hand-over reports it.
+                        drop(hand.send(Handed { work, jobs, weight }));
+                        flow.wait(|reached| reached.groups >= number);
+                    },
+                );
                 self.taken += 1;
                 self.weight += weight;
                 Ok(())

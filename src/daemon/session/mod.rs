@@ -258,16 +258,17 @@ impl Session {
             Request::Hello { .. } => {
                 return Err(SessionError::Protocol("a second hello came".to_owned()));
             }
-            Request::Mutate { id, ops, .. } => {
+            Request::Mutate { id, based_on, ops } => {
                 changes::log(&ops);
                 let changes = decode(&ops, &frame.body, self.setid)?;
                 self.flow.outstanding.add(weight);
-                self.job(Job::Mutate {
+                let job = Job::Mutate {
                     id,
+                    based_on,
                     changes,
                     weight,
-                })
-                .await?;
+                };
+                self.job(job).await?;
             }
             Request::List { id, path, after } => {
                 let path = wire_path(&path)?;
@@ -305,21 +306,23 @@ impl Session {
                 self.flow.outstanding.add(body.len() as u64);
                 self.upload(UploadJob::Data { upload, body }).await?;
             }
-            Request::UploadClose { upload, size } => {
-                let mut body = crate::wire::BodyReader::new(&frame.body);
-                let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
-                let digest = body.digest().map_err(bad)?;
-                body.finish().map_err(bad)?;
-                let job = UploadJob::Close {
-                    upload,
-                    size,
-                    digest,
-                };
-                self.upload(job).await?;
-            }
+            Request::UploadClose { upload, size } => self.close(upload, size, &frame.body).await?,
             Request::UploadAbort { upload } => self.upload(UploadJob::Abort { upload }).await?,
         }
         Ok(())
+    }
+
+    async fn close(&mut self, upload: u64, size: u64, body: &[u8]) -> Result<(), SessionError> {
+        let mut body = crate::wire::BodyReader::new(body);
+        let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
+        let digest = body.digest().map_err(bad)?;
+        body.finish().map_err(bad)?;
+        let job = UploadJob::Close {
+            upload,
+            size,
+            digest,
+        };
+        self.upload(job).await
     }
 
     async fn job(&mut self, job: Job) -> Result<(), SessionError> {

@@ -99,7 +99,7 @@ impl Open {
     fn commit(&self, changes: Vec<Change>) {
         let mut stager = Stager::new(Arc::clone(self.held.share.store()));
         let changes = changes.into_iter().map(Ok).collect();
-        stager.add(1, changes, &mut |_| None, &mut |_| panic!("a copy"));
+        stager.add((1, 0), changes, &mut |_| None, &mut |_| panic!("a copy"));
         for answer in self.held.commit(stager.finish()).unwrap() {
             assert!(
                 matches!(&answer, Response::Applied { failed, .. } if failed.is_empty()),
@@ -293,7 +293,7 @@ fn nothing_is_committed_after_the_end() {
     first.shares.close();
     let mut stager = Stager::new(Arc::clone(first.held.share.store()));
     let changes = vec![Ok(put("f", "late"))];
-    stager.add(1, changes, &mut |_| None, &mut |_| ());
+    stager.add((1, 0), changes, &mut |_| None, &mut |_| ());
     assert!(first.held.commit(stager.finish()).is_err());
     assert!(!place.root().join("f").exists());
 }

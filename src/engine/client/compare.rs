@@ -119,12 +119,14 @@ impl ClientEngine {
             .and_then(|id| self.view.get(id).map(|node| (id, node)));
         let same = old.as_ref().is_some_and(|(_, node)| node.entry == entry);
         let is_dir = entry.is_dir();
-        let stat = old
-            .as_ref()
-            .filter(|(_, node)| node.entry.is_dir() && is_dir)
-            .and_then(|(_, node)| node.stat);
         if !same {
-            self.view.put(dir, name, entry, stat);
+            if let Some(old) = self.view.child(dir, name.as_bytes())
+                && !is_dir
+            {
+                self.leave_links_below(old);
+            }
+            // What was known of it is of another time: it names no move from or to here.
+            self.view.put(dir, name, entry, None);
             self.mark(key);
         }
         if is_dir && let Some(id) = self.view.child(dir, name.as_bytes()) {
@@ -134,6 +136,21 @@ impl ClientEngine {
             }
         }
         Ok(())
+    }
+
+    /// Names of files that go from the view: one of the same file that stays may have been written through them.
+    fn leave_links_below(&mut self, id: NodeId) {
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            let Some(node) = self.view.get(id) else {
+                continue;
+            };
+            if node.entry.is_dir() {
+                todo.extend(node.children().map(|(_, child)| child));
+            } else if let Some(key) = self.key_of(id) {
+                self.found.extend(self.links.leave(&key, None));
+            }
+        }
     }
 
     /// What the server does not have goes from the view, and is looked at: the source may have it.
@@ -147,6 +164,7 @@ impl ClientEngine {
             .filter_map(|(name, id)| Some((Name::new(name).ok()?, id)))
             .collect();
         for (name, id) in gone {
+            self.leave_links_below(id);
             self.view.remove(id);
             self.mark(Key { dir, name });
         }

@@ -48,7 +48,7 @@ impl ClientEngine {
         }
         let Some(origin) = self
             .origin(key, found)
-            .filter(|origin| Some(*origin) != existing)
+            .filter(|origin| Some(*origin) != existing && !self.is_unknown(existing))
         else {
             return Moved::No(None);
         };
@@ -201,6 +201,13 @@ impl ClientEngine {
         existing.is_some_and(|node| {
             node.entry.is_dir() && node.stat.is_some() && !same_directory(node, found)
         })
+    }
+
+    /// Whether the server holds something here that was not seen in the source yet: it may well be what is there, and
+    /// then a move from elsewhere would take it away and have it sent again.
+    fn is_unknown(&self, existing: Option<NodeId>) -> bool {
+        let existing = existing.and_then(|id| self.view.get(id));
+        existing.is_some_and(|node| node.stat.is_none())
     }
 
     /// The node of the view that was last seen as this inode, if a move from there is possible.

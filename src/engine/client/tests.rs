@@ -426,8 +426,7 @@ impl Bench {
         };
         let sent = matches!(outcome, ReadOutcome::Sent { .. });
         let mut out = Vec::new();
-        self.engine
-            .upload_read(job.upload, outcome, self.now, &mut out);
+        self.engine.upload_read(job.upload, outcome, self.now);
         if sent {
             let staged = Response::Staged {
                 upload: job.upload,

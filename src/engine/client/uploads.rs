@@ -141,14 +141,9 @@ impl ClientEngine {
         );
     }
 
-    /// The reading of a large file ended.
-    pub fn upload_read(
-        &mut self,
-        upload: u64,
-        outcome: ReadOutcome,
-        now: Duration,
-        out: &mut Vec<Output>,
-    ) {
+    /// The reading of a large file ended. What was sent of it in vain was given up by who sent it: such a word must not
+    /// overtake what it is about.
+    pub fn upload_read(&mut self, upload: u64, outcome: ReadOutcome, now: Duration) {
         match outcome {
             ReadOutcome::Sent { found, digest } => {
                 if let Some(known) = self.uploads.get_mut(&upload) {
@@ -165,13 +160,11 @@ impl ClientEngine {
             }
             ReadOutcome::Changed => {
                 if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
-                    out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
                     self.reread(key, wait, now);
                 }
             }
             ReadOutcome::Failed(message) => {
                 if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
-                    out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
                     self.fail(key, wait, message, now);
                 }
             }
@@ -288,7 +281,8 @@ impl ClientEngine {
                 self.paused = Some((failed.message, now + Duration::from_secs(2)));
                 self.queue.wait(key, now, wait);
             }
-            Fault::Changed if self.no_delta.insert(key.clone()) => {
+            // Perhaps only the old version cannot be used: the next try sends the file whole.
+            _ if self.no_delta.insert(key.clone()) => {
                 wait.event = true;
                 self.queue.wait(key, now, wait);
             }

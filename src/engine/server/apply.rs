@@ -33,7 +33,13 @@ impl<S: Store> Server<S> {
         {
             paths.push(from.clone());
         }
-        let result = self.dispatch(prepared, touched);
+        let result = if self.doubts.concern(&prepared.change) {
+            Err(StoreError::changed(
+                "a change that this one builds on failed",
+            ))
+        } else {
+            self.dispatch(prepared, touched)
+        };
         for path in &paths {
             match &result {
                 Ok(()) => {
@@ -41,6 +47,7 @@ impl<S: Store> Server<S> {
                 }
                 Err(error) => {
                     self.note_problem(path, error);
+                    self.doubts.failed(path, self.version);
                     self.relook(path);
                 }
             }

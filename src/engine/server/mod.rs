@@ -6,6 +6,7 @@
 
 mod apply;
 mod change;
+mod doubt;
 mod listing;
 mod refresh;
 mod stager;
@@ -17,6 +18,7 @@ pub use refresh::Look;
 pub use stager::{Finished, Group, Item, Prepared, Stager};
 pub use upload::{Growing, UploadError};
 
+use self::doubt::Doubts;
 use crate::engine::ports::{Removal, Store, StoreError};
 use crate::index::{NodeId, Tree};
 use crate::model::{Fault, Mtime, Name, Problem, RelPath, Sum};
@@ -55,6 +57,7 @@ pub struct Server<S: Store> {
     unsettled: bool,
     /// What such groups touched.
     owed: Touched,
+    doubts: Doubts,
 }
 
 /// What a group touched and has to be made durable.
@@ -103,6 +106,7 @@ impl<S: Store> Server<S> {
             memory,
             unsettled: true,
             owed: Touched::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -166,6 +170,7 @@ impl<S: Store> Server<S> {
     /// Forgets what was carried over from a message that will not be completed: its session ended.
     pub fn forget_session(&mut self) {
         self.carried.clear();
+        self.doubts = Doubts::default();
     }
 
     /// What becomes of a thing that another one replaces.
@@ -179,8 +184,8 @@ impl<S: Store> Server<S> {
             let synced = self.store.sync_all();
             self.note_synced(&mut group, &synced);
         }
-        let applied = self.apply_all(group);
-        let settled = self.settle(&applied.touched);
+        let mut applied = self.apply_all(group);
+        let settled = self.settle(&mut applied.touched);
         self.conclude(applied, &settled)
     }
 
@@ -216,14 +221,33 @@ impl<S: Store> Server<S> {
         if !self.unsettled {
             return Ok(());
         }
-        // A directory that does not take its time keeps nothing else from being durable.
-        drop(self.store.restore(&self.directories(&self.owed)));
-        self.store
-            .sync_all()
-            .inspect_err(|error| self.note_pause(error))?;
+        let mut repaid = self.repay();
+        let synced = self.store.sync_all();
+        if let Err(error) = synced {
+            self.owed.dirs.append(&mut repaid);
+            self.note_pause(&error);
+            return Err(error);
+        }
         self.unsettled = false;
-        self.owed = Touched::default();
         Ok(())
+    }
+
+    /// Gives directories the times that they are owed, each for itself: one that does not take its time keeps nothing
+    /// else from being durable, and is tried again with the next group. Those that took theirs.
+    fn repay(&mut self) -> BTreeSet<NodeId> {
+        let mut repaid = std::mem::take(&mut self.owed.dirs);
+        repaid.retain(|id| {
+            let one = Touched {
+                dirs: BTreeSet::from([*id]),
+                files: BTreeSet::new(),
+            };
+            let taken = self.store.restore(&self.directories(&one)).is_ok();
+            if !taken {
+                self.owed.dirs.insert(*id);
+            }
+            taken
+        });
+        repaid
     }
 
     fn note_synced(&mut self, group: &mut Group<S::Staged>, synced: &Result<(), StoreError>) {
@@ -247,6 +271,7 @@ impl<S: Store> Server<S> {
                 break;
             };
             match item {
+                Item::Begin { based_on } => self.doubts.begin(based_on),
                 Item::Refused(failed) => part.failed.push(failed),
                 Item::Change(prepared) => {
                     let index = prepared.index;
@@ -257,6 +282,7 @@ impl<S: Store> Server<S> {
                 }
                 Item::End { id } => {
                     part.id = Some(id);
+                    self.doubts.end();
                     parts.push(Part::default());
                 }
             }
@@ -291,6 +317,7 @@ impl<S: Store> Server<S> {
             match part.id {
                 Some(id) => {
                     self.version += 1;
+                    self.doubts.answered();
                     answers.push(Response::Applied {
                         id,
                         version: self.version,
@@ -304,8 +331,9 @@ impl<S: Store> Server<S> {
     }
 
     /// Gives touched directories their times back, and makes everything durable.
-    fn settle(&mut self, touched: &Touched) -> Result<(), StoreError> {
+    fn settle(&mut self, touched: &mut Touched) -> Result<(), StoreError> {
         self.make_up()?;
+        touched.dirs.append(&mut self.repay());
         if touched.dirs.is_empty() && touched.files.is_empty() {
             return Ok(());
         }

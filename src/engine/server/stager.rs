@@ -22,6 +22,11 @@ pub struct Prepared<T> {
 /// One step of a group, in order.
 #[derive(Debug)]
 pub enum Item<T> {
+    /// A message begins.
+    Begin {
+        /// The version that the client had heard of when it sent it.
+        based_on: u64,
+    },
     /// A change.
     Change(Prepared<T>),
     /// A change that cannot be meant.
@@ -146,11 +151,12 @@ impl<S: Store> Stager<S> {
     /// earlier ones are in view.
     pub fn add(
         &mut self,
-        id: u64,
+        (id, based_on): (u64, u64),
         changes: Vec<Result<Change, Failed>>,
         take: &mut dyn FnMut(u64) -> Option<Finished<S::Staged>>,
         wait: &mut dyn FnMut(Group<S::Staged>),
     ) {
+        self.group.items.push(Item::Begin { based_on });
         for (index, change) in (0u32..).zip(changes) {
             let change = match change {
                 Ok(change) => change,

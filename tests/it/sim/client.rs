@@ -150,17 +150,17 @@ impl Client {
         let (found, bytes) = match source.read(&job.place, &job.name, u64::MAX) {
             Ok(read) => read,
             Err(SourceError::Failed(message)) => {
-                self.tell(job.upload, ReadOutcome::Failed(message), now, up);
+                self.tell(job.upload, ReadOutcome::Failed(message), now);
                 return true;
             }
             Err(_) => {
-                self.tell(job.upload, ReadOutcome::Changed, now, up);
+                self.tell(job.upload, ReadOutcome::Changed, now);
                 return true;
             }
         };
         let digest = digest(&bytes);
         if job.known.contains(&(bytes.len() as u64, digest)) {
-            self.tell(job.upload, ReadOutcome::Known { found, digest }, now, up);
+            self.tell(job.upload, ReadOutcome::Known { found, digest }, now);
             return true;
         }
         let (block, seed) = (block_size(bytes.len() as u64), dice.roll());
@@ -172,6 +172,7 @@ impl Client {
             seed,
         };
         match &asking.job.base {
+            _ if dice.one_in(8) => self.give_up(asking, now, up),
             None => self.send(asking, None, now, up),
             Some((path, old)) => match self.recipes.get(old).cloned() {
                 Some(recipe) => self.send(asking, Some(recipe), now, up),
@@ -190,6 +191,20 @@ impl Client {
             },
         }
         true
+    }
+
+    /// The file changes while it is read.
+    fn give_up(&mut self, asking: Asking, now: Duration, up: &mut Line) {
+        let upload = asking.job.upload;
+        let mut body = Vec::new();
+        Instruction::Literal(&asking.bytes[..asking.bytes.len() / 2]).pack(&mut body);
+        let open = Request::UploadOpen { upload, base: None };
+        up.bulk.push_back(pack(&open, &[]));
+        up.bulk
+            .push_back(pack(&Request::UploadData { upload }, &body));
+        up.bulk
+            .push_back(pack(&Request::UploadAbort { upload }, &[]));
+        self.tell(upload, ReadOutcome::Changed, now);
     }
 
     fn send(&mut self, asking: Asking, old: Option<Arc<Recipe>>, now: Duration, up: &mut Line) {
@@ -232,13 +247,11 @@ impl Client {
         let size = bytes.len() as u64;
         up.bulk
             .push_back(pack(&Request::UploadClose { upload, size }, &digest.0));
-        self.tell(upload, ReadOutcome::Sent { found, digest }, now, up);
+        self.tell(upload, ReadOutcome::Sent { found, digest }, now);
     }
 
-    fn tell(&mut self, upload: u64, outcome: ReadOutcome, now: Duration, up: &mut Line) {
-        let mut out = Vec::new();
-        self.engine.upload_read(upload, outcome, now, &mut out);
-        self.carry_out(out, up);
+    fn tell(&mut self, upload: u64, outcome: ReadOutcome, now: Duration) {
+        self.engine.upload_read(upload, outcome, now);
     }
 }
 

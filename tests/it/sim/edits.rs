@@ -175,6 +175,9 @@ impl Edits {
                 present.insert(path, (since, all));
             }
         }
+        for (path, (_, all)) in books.present.drain() {
+            books.past.entry(path).or_default().extend(all);
+        }
         books.present = present;
     }
 

@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::pack;
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use syncd::delta::{RecipeBuilder, pack_blocks};
@@ -12,7 +13,7 @@ use syncd::engine::server::{
 use syncd::engine::sim::{Dice, MemStaged, MemStore, MemUpload};
 use syncd::index::{NodeId, Row, Tree};
 use syncd::model::Digest;
-use syncd::wire::{BodyReader, Code, Failed, Frame, Request, Response};
+use syncd::wire::{BodyReader, Code, Failed, Frame, Op, Request, Response};
 
 /// What a session has in hand.
 struct Session {
@@ -107,8 +108,14 @@ impl Served {
         }
     }
 
-    /// A session begins.
-    pub(super) fn open(&mut self) -> (Response, Vec<u8>) {
+    /// Uploads that were begun and neither used nor given up.
+    pub(super) fn uploads(&self) -> usize {
+        let session = self.session.as_ref();
+        session.map_or(0, |session| session.open.len() + session.finished.len())
+    }
+
+    /// A session begins, unless the machine stops meanwhile.
+    pub(super) fn open(&mut self) -> Option<(Response, Vec<u8>)> {
         self.refused = false;
         self.session = Some(Session {
             stager: Stager::new(Arc::new(self.store.clone())),
@@ -119,6 +126,9 @@ impl Served {
         self.server.refresh();
         // The daemon refuses a writer while this fails, and the writer comes again.
         while self.server.make_up().is_err() {
+            if self.store.is_dead() {
+                return None;
+            }
             self.store.heal();
         }
         let welcome = Response::Welcome {
@@ -128,7 +138,7 @@ impl Served {
             version: self.server.version(),
             first_contact: false,
         };
-        (welcome, self.server.root_sum().to_bytes().to_vec())
+        Some((welcome, self.server.root_sum().to_bytes().to_vec()))
     }
 
     /// The session ends; what was begun is made durable.
@@ -206,28 +216,8 @@ impl Served {
     pub(super) fn take(&mut self, frame: &Frame, dice: &mut Dice, down: &mut VecDeque<Vec<u8>>) {
         let request: Request = serde_json::from_slice(&frame.header).unwrap();
         match request {
-            Request::Mutate { id, ops, .. } => {
-                let changes = decode(&ops, &frame.body, SetId::Keep).unwrap();
-                let Self {
-                    session,
-                    committer,
-                    server,
-                    store,
-                    books,
-                    ..
-                } = self;
-                let Session {
-                    stager, finished, ..
-                } = session.as_mut().unwrap();
-                stager.add(id, changes, &mut |id| finished.remove(&id), &mut |group| {
-                    committer.commit(server, store, books, group);
-                });
-                if dice.one_in(2) {
-                    self.flush();
-                }
-                if dice.one_in(2) {
-                    self.conclude();
-                }
+            Request::Mutate { id, based_on, ops } => {
+                self.mutate((id, based_on), &ops, &frame.body, dice);
             }
             Request::List { id, path, after } => {
                 self.flush();
@@ -272,6 +262,35 @@ impl Served {
             upload => self.upload(upload, frame, down),
         }
         self.send(down);
+    }
+
+    fn mutate(&mut self, message: (u64, u64), ops: &[Op], body: &Bytes, dice: &mut Dice) {
+        let changes = decode(ops, body, SetId::Keep).unwrap();
+        let Self {
+            session,
+            committer,
+            server,
+            store,
+            books,
+            ..
+        } = self;
+        let Session {
+            stager, finished, ..
+        } = session.as_mut().unwrap();
+        stager.add(
+            message,
+            changes,
+            &mut |id| finished.remove(&id),
+            &mut |group| {
+                committer.commit(server, store, books, group);
+            },
+        );
+        if dice.one_in(2) {
+            self.flush();
+        }
+        if dice.one_in(2) {
+            self.conclude();
+        }
     }
 
     fn upload(&mut self, request: Request, frame: &Frame, down: &mut VecDeque<Vec<u8>>) {
