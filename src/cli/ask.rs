@@ -6,6 +6,7 @@ use crate::daemon::control::{self, ControlError};
 use crate::daemon::status::{ClientStatus, Status};
 use crate::host::control::Running;
 use crate::host::dirs::{DirKind, Dirs};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,10 +74,7 @@ fn silent(directory: &Path, waited: Duration) -> Report {
     Report::new(Kind::Unreachable, message)
 }
 
-fn understood<T: serde::de::DeserializeOwned>(
-    directory: &Path,
-    answer: Value,
-) -> Result<T, Report> {
+fn understood<T: DeserializeOwned>(directory: &Path, answer: Value) -> Result<T, Report> {
     if let Some(message) = answer.get("error").and_then(Value::as_str) {
         return Err(Report::new(Kind::Problems, message.to_owned()));
     }
@@ -87,6 +85,46 @@ fn understood<T: serde::de::DeserializeOwned>(
         );
         Report::new(Kind::Version, message).caused_by(&error)
     })
+}
+
+/// Asks the server of a directory, or the only one that this user runs, one thing.
+///
+/// # Errors
+/// When none or several run, or it does not answer, or says no.
+pub async fn server<T: DeserializeOwned>(
+    directory: Option<PathBuf>,
+    op: &str,
+    mut question: Value,
+) -> Result<T, Report> {
+    let start = "start one with `syncd server -d DIR`; `syncd status` shows those of this user";
+    let all = control::find(&dirs()?, directory.as_deref())
+        .await
+        .map_err(|error| explain(&error).hint(start))?;
+    let servers: Vec<&Running> = all
+        .iter()
+        .filter(|daemon| daemon.kind == DirKind::Server)
+        .collect();
+    let server = match servers.as_slice() {
+        [server] => server,
+        [] => return Err(Report::new(Kind::Unreachable, "no server runs").hint(start)),
+        several => {
+            let shown = |it: &&Running| super::settings::shown(&it.directory);
+            return Err(Report::new(Kind::Usage, "several servers run")
+                .detail(several.iter().map(shown))
+                .hint("name the directory of one with `-d DIR`"));
+        }
+    };
+    if let Some(fields) = question.as_object_mut() {
+        fields.insert("op".to_owned(), op.into());
+    }
+    let answer = timeout(PATIENCE, control::ask_daemon(server, &question)).await;
+    let answer = answer
+        .map_err(|_| silent(&server.directory, PATIENCE))?
+        .map_err(|error| explain(&error))?;
+    if let Some(message) = answer.get("error").and_then(Value::as_str) {
+        return Err(Report::new(Kind::Usage, message.to_owned()));
+    }
+    understood(&server.directory, answer)
 }
 
 /// Returns when all changes that were made before are durable on every server of the client.

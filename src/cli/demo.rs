@@ -9,6 +9,7 @@ use crate::daemon::options::{
     ClientOptions, Durability, Holder, ServerChoice, ServerOptions, Until,
 };
 use crate::daemon::status::{ClientStatus, PeerState, Status};
+use crate::host::pki::Lifetimes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -97,6 +98,8 @@ impl Stage {
             window: limits.window.0,
             max_frame: u32::try_from(limits.max_frame.0).unwrap_or(u32::MAX),
             shares: Vec::new(),
+            lifetimes: Lifetimes::default(),
+            allow_setid: false,
         }
     }
 

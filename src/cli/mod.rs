@@ -4,12 +4,16 @@
 //! failure into a [`report::Report`] with an exit code. It decides nothing about trees; `daemon` does the work.
 
 mod ask;
+mod clients;
 mod demo;
 mod flush;
+mod invite;
+mod join;
 mod log;
 mod overview;
 pub mod render;
 pub mod report;
+mod revoke;
 mod runtime;
 mod serve;
 mod settings;
@@ -65,6 +69,14 @@ enum Command {
     Status(status::StatusArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
+    /// Print a line that lets one device of another machine join a running server
+    Invite(invite::InviteArguments),
+    /// Enrol this machine with a server by the line of an invite
+    Join(join::JoinArguments),
+    /// List the devices of a running server
+    Clients(clients::ClientsArguments),
+    /// Take a device's rights away, at once and for good
+    Revoke(revoke::RevokeArguments),
     /// Mirror a small tree with a real server and a real client in this terminal
     Demo,
     /// Print the completions of a shell
@@ -106,6 +118,10 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Client(arguments) => sync::run(arguments, &overrides),
         Command::Status(arguments) => status::run(&arguments),
         Command::Flush(arguments) => flush::run(&arguments),
+        Command::Invite(arguments) => invite::run(&arguments),
+        Command::Join(arguments) => join::run(&arguments),
+        Command::Clients(arguments) => clients::run(&arguments),
+        Command::Revoke(arguments) => revoke::run(&arguments),
         Command::Demo => demo::run(&overrides),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),

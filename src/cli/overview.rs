@@ -43,8 +43,8 @@ impl Lines {
         for client in &server.clients {
             let share = share_name(client.share.as_deref());
             let since = age(client.since_ms);
-            let (name, device) = (&client.name, &client.device);
-            self.add(2, &format!("{name} ({device}), {share}, for {since}"));
+            let (name, address) = (&client.name, &client.address);
+            self.add(2, &format!("{name} from {address}, {share}, for {since}"));
         }
     }
 
@@ -156,7 +156,9 @@ impl Lines {
     }
 }
 
-fn share_name(name: Option<&str>) -> String {
+/// How a share is called, or the directory itself.
+#[must_use]
+pub fn share_name(name: Option<&str>) -> String {
     match name {
         Some(name) => format!("share {name}"),
         None => "the directory itself".to_owned(),

@@ -152,6 +152,16 @@ impl Report {
     }
 }
 
+/// Lines beside a result, for people: on standard error, so that the result alone can be piped.
+pub fn note(lines: &[String]) {
+    let text: String = lines
+        .iter()
+        .map(|line| format!("{}\n", printable(line)))
+        .collect();
+    // Nobody is left to tell when standard error is closed.
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}
+
 /// Text with control characters and bidirectional overrides as escapes. Unlike [`crate::model::escape`] it leaves backslashes
 /// alone, so that a name that is escaped already is not escaped twice.
 #[must_use]

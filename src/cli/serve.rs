@@ -7,6 +7,7 @@ use crate::config::{Address, Durability, Log, ServerConfig};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
 use crate::host::dirs::{Dirs, DirsError};
+use crate::host::pki::Lifetimes;
 use clap::Args;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -61,6 +62,11 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
         window: config.limits.window.0,
         max_frame: u32::try_from(config.limits.max_frame.0).unwrap_or(u32::MAX),
         shares,
+        lifetimes: Lifetimes {
+            server: config.tls.server_lifetime.0,
+            device: config.tls.device_lifetime.0,
+        },
+        allow_setid: config.allow_setid,
     };
     let log = Log {
         file: beside(file, &config.log.file)?,

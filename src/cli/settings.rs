@@ -48,6 +48,17 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Reads a file of PEM text that is named on the command line.
+///
+/// # Errors
+/// When it cannot be read or is not text.
+pub fn read_pem(path: &Path) -> Result<String, Report> {
+    read(path).map_err(|error| {
+        let name = shown(path);
+        Report::new(Kind::Usage, format!("cannot read the certificate `{name}`")).caused_by(&error)
+    })
+}
+
 /// A path as it is shown to people.
 #[must_use]
 pub fn shown(path: &Path) -> String {

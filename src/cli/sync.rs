@@ -176,6 +176,7 @@ fn explain(error: &ClientError) -> Report {
     let kind = match error {
         ClientError::Source { .. }
         | ClientError::Ambiguous { .. }
+        | ClientError::ManyShares { .. }
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
         ClientError::Broken(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
@@ -197,6 +198,7 @@ fn explain(error: &ClientError) -> Report {
         ClientError::Connect(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
+        ClientError::ManyShares { .. } => report.hint("name one with `--share NAME`"),
         _ => report,
     }
 }

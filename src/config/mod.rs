@@ -13,5 +13,5 @@ mod value;
 pub use client::{ClientConfig, ClientLimits, Watch};
 pub use error::{ConfigError, Source};
 pub use log::{Level, Log, LogFormat};
-pub use server::{Durability, ServerConfig, ServerLimits, Share};
+pub use server::{Durability, ServerConfig, ServerLimits, ServerTls, Share};
 pub use value::{Address, BlockSize, Period, ShareName, Size, ValueError};

@@ -1,12 +1,13 @@
 //! Settings of the server.
 
-use super::value::{between, number_between};
-use super::{Address, ConfigError, Log, ShareName, Size, Source};
+use super::value::{between, number_between, period_between};
+use super::{Address, ConfigError, Log, Period, ShareName, Size, Source};
 use crate::model::limits::{MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// All settings of `syncd server`.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -16,8 +17,12 @@ pub struct ServerConfig {
     pub listen: Address,
     /// What an acknowledgement means.
     pub durability: Durability,
+    /// Whether devices that were invited may set the set-user-id and set-group-id bits.
+    pub allow_setid: bool,
     /// Bounds of what clients may use.
     pub limits: ServerLimits,
+    /// Certificates.
+    pub tls: ServerTls,
     /// The log.
     pub log: Log,
     /// Shares that lie elsewhere than in the server's directory.
@@ -30,7 +35,9 @@ impl Default for ServerConfig {
         Self {
             listen: Address::loopback(),
             durability: Durability::default(),
+            allow_setid: false,
             limits: ServerLimits::default(),
+            tls: ServerTls::default(),
             log: Log::default(),
             shares: Vec::new(),
         }
@@ -73,6 +80,27 @@ impl Default for ServerLimits {
             max_unauthenticated: 64,
             window: Size(64 * 1024 * 1024),
             max_frame: Size(u64::from(MAX_BODY)),
+        }
+    }
+}
+
+/// `[tls]` of the server.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerTls {
+    /// How long the certificates of devices are valid.
+    #[serde(deserialize_with = "period_between::<_, 3_000, 315_360_000_000>")]
+    pub device_lifetime: Period,
+    /// How long the server's own certificate is valid.
+    #[serde(deserialize_with = "period_between::<_, 3_000, 315_360_000_000>")]
+    pub server_lifetime: Period,
+}
+
+impl Default for ServerTls {
+    fn default() -> Self {
+        Self {
+            device_lifetime: Period(Duration::from_hours(90 * 24)),
+            server_lifetime: Period(Duration::from_hours(365 * 24)),
         }
     }
 }

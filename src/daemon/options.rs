@@ -1,6 +1,7 @@
 //! What a daemon is told: defaults, file, environment and arguments already merged. The daemons never see the format of
 //! the configuration.
 
+use crate::host::pki::Lifetimes;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub struct ServerOptions {
     pub max_frame: u32,
     /// Shares that lie elsewhere than in `directory`.
     pub shares: Vec<PlacedShare>,
+    /// How long the certificates are valid that the server makes.
+    pub lifetimes: Lifetimes,
+    /// Whether invited devices may set the set-user-id and set-group-id bits.
+    pub allow_setid: bool,
 }
 
 /// What an acknowledgement means.

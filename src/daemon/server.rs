@@ -4,6 +4,7 @@
 //! keep a device out; devices have a bound of their own. No error of `accept` ends the loop. What a device says is the
 //! handler's business.
 
+use crate::daemon::severable::Severable;
 use crate::daemon::trust::Trust;
 use crate::host::devices::DeviceInfo;
 use crate::host::tls::BUFFER_LIMIT;
@@ -24,7 +25,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// A connection of a device.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
+pub type ServerStream = Severable<TlsStream>;
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// How long an `accept` that finds no free descriptor waits before the next one.
 const STARVED: Duration = Duration::from_millis(100);
@@ -32,8 +34,6 @@ const STARVED: Duration = Duration::from_millis(100);
 const EVICTED: Duration = Duration::from_millis(5);
 /// How long a handler may take to end after its device was revoked or the server was told to stop.
 const GRACE: Duration = Duration::from_secs(8);
-/// How often the server's certificate is looked at.
-const DAY: Duration = Duration::from_secs(86_400);
 /// How long a refused client is given to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -95,12 +95,13 @@ pub async fn run<H, F>(
     });
     let mut tasks = JoinSet::new();
     let mut starved = false;
-    let mut daily = interval_at(Instant::now() + DAY, DAY);
+    let period = door.trust.refresh_period();
+    let mut renewal = interval_at(Instant::now() + period, period);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            _ = daily.tick() => {
+            _ = renewal.tick() => {
                 refresh(&door.trust);
                 continue;
             }
@@ -230,7 +231,7 @@ impl<H> Door<H> {
 
 /// What a connection turned out to be.
 enum Arrived {
-    Device(Box<ServerStream>, DeviceInfo),
+    Device(Box<TlsStream>, DeviceInfo),
     Done,
 }
 
@@ -256,7 +257,9 @@ where
         self.leave(&place);
         match arrived {
             // On the heap of its own: strangers' tasks must not be as large as a session's.
-            Ok(Arrived::Device(stream, device)) => Box::pin(self.admit(*stream, device)).await,
+            Ok(Arrived::Device(stream, device)) => {
+                Box::pin(self.admit(*stream, peer, device)).await;
+            }
             Ok(Arrived::Done) => {}
             Err(error) => tracing::debug!(%peer, %error, "connection refused"),
         }
@@ -289,24 +292,37 @@ where
         }
     }
 
-    async fn admit(self: Arc<Self>, stream: ServerStream, device: DeviceInfo) {
+    async fn admit(self: Arc<Self>, stream: TlsStream, peer: SocketAddr, device: DeviceInfo) {
         let _counted = Counted::new(&self.clients);
         if self.clients.load(Ordering::Relaxed) > self.limits.max_clients {
             tracing::warn!(device = %device.name, "too many clients");
             return busy(stream).await;
         }
-        let (door, id) = (self.clone(), device.id.clone());
-        let noted =
-            tokio::task::spawn_blocking(move || door.trust.devices().seen(&id, clock::wall()));
-        if let Ok(Err(error)) = noted.await {
-            tracing::warn!(%error, "cannot note a device's visit");
-        }
+        let id = device.id.clone();
+        self.note(id.clone()).await;
         let revoked = device.revoked.clone();
-        let session = (self.handler)(stream, device);
+        let cut = CancellationToken::new();
+        let session = (self.handler)(Severable::new(stream, peer, cut.clone()), device);
         tokio::pin!(session);
         tokio::select! {
             () = &mut session => {}
-            () = revoked.cancelled() => drop(timeout(GRACE, session).await),
+            () = revoked.cancelled() => {
+                // It is told why, but nothing that it does not read keeps the line open.
+                if timeout(FAREWELL, &mut session).await.is_err() {
+                    cut.cancel();
+                    drop(timeout(GRACE, session).await);
+                }
+            }
+        }
+        self.note(id).await;
+    }
+
+    /// Notes that a device is here, or was.
+    async fn note(self: &Arc<Self>, id: String) {
+        let door = self.clone();
+        let noted = move || door.trust.devices().seen(&id, clock::wall());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(noted).await {
+            tracing::warn!(%error, "cannot note a device's visit");
         }
     }
 }
@@ -339,7 +355,7 @@ async fn farewell(mut stream: TcpStream) {
 }
 
 /// Tells a device that there are too many.
-async fn busy(mut stream: ServerStream) {
+async fn busy(mut stream: TlsStream) {
     let refusal = Response::Refused {
         code: Code::Busy,
         message: "the server has as many clients as it may have".to_owned(),

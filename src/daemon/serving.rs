@@ -1,24 +1,22 @@
 //! The server: its shares, its trust, its listener and its control socket, put together.
 
+use crate::daemon::answers::{Answers, Clients, Connected};
+use crate::daemon::join::Taken;
 use crate::daemon::options::{Durability, ServerOptions};
 use crate::daemon::server::{self, Limits};
 use crate::daemon::session::{self, SessionError, Terms};
 use crate::daemon::share::{Shares, SharesError};
-use crate::daemon::status::{ConnectedClient, ServerStatus, Status};
-use crate::daemon::trust::{Trust, TrustError};
+use crate::daemon::trust::{Trust, TrustError, TrustOptions};
 use crate::daemon::{control, pump::PumpError};
 use crate::host::control::{ControlSocket, ControlSocketError};
-use crate::host::devices::DeviceInfo;
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError};
 use crate::host::{clock, net};
 use crate::model::escape;
 use crate::wire::Code;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -60,16 +58,6 @@ pub enum ServerError {
     Control(#[from] ControlSocketError),
 }
 
-/// The clients that are connected, by the number of their connection.
-type Clients = Arc<Mutex<BTreeMap<u64, Connected>>>;
-
-#[derive(Debug)]
-struct Connected {
-    device: DeviceInfo,
-    since: Instant,
-    share: Arc<OnceLock<Option<String>>>,
-}
-
 /// A server that listens, and serves once it is run.
 #[derive(Debug)]
 pub struct Server {
@@ -82,6 +70,7 @@ pub struct Server {
     limits: Limits,
     window: u64,
     max_frame: u32,
+    allow_setid: bool,
     _claim: Claim,
 }
 
@@ -98,11 +87,18 @@ impl Server {
             Durability::Full => crate::host::disk::Durability::Full,
             Durability::None => crate::host::disk::Durability::None,
         };
-        let placed = options
+        let placed: BTreeMap<_, _> = options
             .shares
             .into_iter()
             .map(|share| (share.name, share.path))
             .collect();
+        let trusting = TrustOptions {
+            lifetimes: options.lifetimes,
+            taken: Taken {
+                directory: options.directory.clone(),
+                placed: placed.keys().cloned().collect(),
+            },
+        };
         let refused = |source| ServerError::Shares {
             path: options.directory.clone(),
             source,
@@ -114,7 +110,7 @@ impl Server {
             source,
         };
         let (listener, address) = net::listen(&options.listen).await.map_err(listen)?;
-        let trust = Trust::open(dirs, &state, vec![address.to_string()])?;
+        let trust = Trust::open(dirs, &state, vec![address.to_string()], trusting)?;
         let socket = ControlSocket::bind(dirs, &state)?;
         let limits = Limits {
             max_clients: options.max_clients,
@@ -132,6 +128,7 @@ impl Server {
             limits,
             window: options.window,
             max_frame: options.max_frame,
+            allow_setid: options.allow_setid,
             _claim: claim,
         })
     }
@@ -147,17 +144,17 @@ impl Server {
         let clients = Clients::default();
         let answers = Arc::new(Answers {
             directory: escape(self.directory.as_os_str().as_encoded_bytes()),
-            address: self.address.to_string(),
-            server_id: self.trust.server_id().to_owned(),
+            address: self.address,
+            trust: self.trust.clone(),
             shares: Arc::clone(&self.shares),
-            clients: Arc::clone(&clients),
+            clients: clients.clone(),
         });
         let answering = control::serve(self.socket, stop.clone(), move |question| {
-            let answers = Arc::clone(&answers);
-            async move { answers.answer(&question) }
+            Arc::clone(&answers).answer(question)
         });
         let control = tokio::spawn(answering);
-        let (window, max_frame) = (self.window, self.max_frame);
+        let (window, max_frame, allow_setid) = (self.window, self.max_frame, self.allow_setid);
+        let enroller = Arc::clone(self.trust.enroller());
         let (shares, token) = (Arc::clone(&self.shares), stop.clone());
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
@@ -171,9 +168,12 @@ impl Server {
                     window,
                     max_frame,
                     opened: Arc::default(),
+                    allow_setid,
+                    enroller: Some(Arc::clone(&enroller)),
                 };
                 let connected = Connected {
                     device: device.clone(),
+                    address: stream.peer(),
                     since: clock::monotonic(),
                     share: Arc::clone(&terms.opened),
                 };
@@ -217,9 +217,9 @@ struct Entry {
 impl Entry {
     fn new(clients: &Clients, number: u64, connected: Connected) -> Self {
         let name = escape(connected.device.name.as_bytes());
-        lock(clients).insert(number, connected);
+        clients.enter(number, connected);
         Self {
-            clients: Arc::clone(clients),
+            clients: clients.clone(),
             number,
             name,
         }
@@ -228,7 +228,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.clients).remove(&self.number);
+        self.clients.leave(self.number);
     }
 }
 
@@ -245,45 +245,5 @@ async fn one(entry: Entry, session: impl Future<Output = Result<(), SessionError
             tracing::info!(device = name, reason = %refusal, "a client was sent away");
         }
         Err(error) => tracing::warn!(device = name, %error, "the session ended"),
-    }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the control socket answers from.
-struct Answers {
-    directory: String,
-    address: String,
-    server_id: String,
-    shares: Arc<Shares>,
-    clients: Clients,
-}
-
-impl Answers {
-    fn answer(&self, question: &Value) -> Value {
-        match question.get("op").and_then(Value::as_str) {
-            Some("status") => serde_json::to_value(Status::Server(self.status()))
-                .unwrap_or_else(|error| json!({ "error": error.to_string() })),
-            _ => json!({ "error": "a server answers `status`" }),
-        }
-    }
-
-    fn status(&self) -> ServerStatus {
-        let clients = lock(&self.clients);
-        let clients = clients.values().map(|client| ConnectedClient {
-            device: client.device.id.clone(),
-            name: escape(client.device.name.as_bytes()),
-            share: client.share.get().cloned().flatten(),
-            since_ms: u64::try_from(client.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
-        ServerStatus {
-            directory: self.directory.clone(),
-            listen: vec![self.address.clone()],
-            server_id: self.server_id.clone(),
-            shares: self.shares.status(),
-            clients: clients.collect(),
-        }
     }
 }

@@ -78,6 +78,9 @@ pub struct ConnectedClient {
     pub share: Option<String>,
     /// For how long, in milliseconds.
     pub since_ms: u64,
+    /// From where.
+    #[serde(default)]
+    pub address: String,
 }
 
 /// What a client knows.

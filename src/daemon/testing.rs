@@ -1,7 +1,7 @@
 //! A server on a port of its own that answers each line of a device with its name, for the tests of this layer.
 
 use crate::daemon::server::{Limits, ServerStream, run};
-use crate::daemon::trust::Trust;
+use crate::daemon::trust::{Trust, TrustOptions};
 use crate::host::devices::DeviceInfo;
 use crate::host::dirs::{Claim, DirKind, Dirs};
 use crate::host::{clock, net};
@@ -42,7 +42,9 @@ impl TestServer {
         let state = dirs.state_of(DirKind::Server, directory).unwrap();
         let claim = state.claim().unwrap();
         let (listener, address) = net::listen("127.0.0.1:0").await.unwrap();
-        let trust = Trust::open_at(dirs, &state, vec![address.to_string()], now).unwrap();
+        let addresses = vec![address.to_string()];
+        let options = TrustOptions::default();
+        let trust = Trust::open_at(dirs, &state, addresses, options, now).unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let handler = move |stream, device| {

@@ -1,16 +1,21 @@
 //! A server directory's trust in one piece: its identity, its devices, its TLS, its local invite.
 
-use crate::daemon::join::Enroller;
-use crate::host::clock;
-use crate::host::devices::{Device, Devices, DevicesError};
+use crate::daemon::join::{Enroller, Taken};
+use crate::host::devices::{Device, Devices, DevicesError, Enrolling};
 use crate::host::dirs::{Dirs, StateDir};
 use crate::host::invite::{self, InviteError, LocalInvite};
-use crate::host::pki::{Identity, PkiError};
+use crate::host::pending::Pending;
+use crate::host::pki::{Identity, Lifetimes, PkiError};
 use crate::host::private::PrivateError;
+use crate::host::random::{self, RandomError};
+use crate::host::rights::{Access, Rights};
 use crate::host::tls::{ServerTls, TlsError};
+use crate::host::{certificate, clock};
+use crate::wire::{INVITE_SECRET, Invite, InvitedShare};
+use rustls::pki_types::CertificateDer;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Why a server cannot be trusted by anybody, or change whom it trusts.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,33 @@ pub enum TrustError {
     /// The local invite could not be withdrawn.
     #[error("cannot withdraw the local invite")]
     Withdraw(#[from] PrivateError),
+    /// An invite has no secret.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// What a server decides of its trust.
+#[derive(Debug, Clone, Default)]
+pub struct TrustOptions {
+    /// How long certificates are valid.
+    pub lifetimes: Lifetimes,
+    /// Names that a new share cannot have.
+    pub taken: Taken,
+}
+
+/// For whom an invite is.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// The name that the device gets; none for the one that it brings.
+    pub name: Option<String>,
+    /// For which share.
+    pub share: InvitedShare,
+    /// What it may do there.
+    pub access: Access,
+    /// For how long the invite is good.
+    pub expires: Duration,
+    /// Where it finds the server: `HOST:PORT`.
+    pub addresses: Vec<String>,
 }
 
 /// Everything that decides whom a server believes.
@@ -40,6 +72,7 @@ pub struct Trust {
     devices: Arc<Devices>,
     invite: LocalInvite,
     state: PathBuf,
+    lifetimes: Lifetimes,
     tls: Arc<ServerTls>,
     enroller: Arc<Enroller>,
 }
@@ -50,8 +83,13 @@ impl Trust {
     ///
     /// # Errors
     /// When keys or files cannot be made, read or written.
-    pub fn open(dirs: &Dirs, state: &StateDir, addresses: Vec<String>) -> Result<Self, TrustError> {
-        Self::open_at(dirs, state, addresses, clock::wall())
+    pub fn open(
+        dirs: &Dirs,
+        state: &StateDir,
+        addresses: Vec<String>,
+        options: TrustOptions,
+    ) -> Result<Self, TrustError> {
+        Self::open_at(dirs, state, addresses, options, clock::wall())
     }
 
     /// As [`open`](Self::open), with certificates made at a given time.
@@ -59,15 +97,19 @@ impl Trust {
         dirs: &Dirs,
         state: &StateDir,
         addresses: Vec<String>,
+        options: TrustOptions,
         now: SystemTime,
     ) -> Result<Self, TrustError> {
-        let identity = Arc::new(Identity::open(state.path(), now)?);
+        let TrustOptions { lifetimes, taken } = options;
+        let identity = Arc::new(Identity::open_with(state.path(), now, lifetimes)?);
         let devices = Arc::new(Devices::open(state.path())?);
         let invite = LocalInvite::new(&identity, addresses, state.directory())?;
+        let enroller = Enroller::new(identity.clone(), devices.clone(), &invite, taken);
         let trust = Self {
             tls: Arc::new(ServerTls::new(&identity, devices.clone())?),
             state: state.path().to_owned(),
-            enroller: Arc::new(Enroller::new(identity.clone(), devices.clone(), &invite)),
+            lifetimes,
+            enroller: Arc::new(enroller),
             dirs: dirs.clone(),
             identity,
             devices,
@@ -105,12 +147,60 @@ impl Trust {
         &self.enroller
     }
 
+    /// How often [`refresh`](Self::refresh) is called for.
+    #[must_use]
+    pub fn refresh_period(&self) -> Duration {
+        (self.lifetimes.server / 12).clamp(Duration::from_millis(250), Duration::from_hours(24))
+    }
+
+    /// Makes an invite for one device of another machine, and remembers it. The local invite is good again, too.
+    ///
+    /// # Errors
+    /// When there are no random bytes, or the list cannot be written.
+    pub fn invite(&self, guest: Guest) -> Result<Invite, TrustError> {
+        let now = clock::wall();
+        let secret = random::bytes::<INVITE_SECRET>()?;
+        let expires = clock::unix_seconds(now + guest.expires);
+        let text = data_encoding::HEXLOWER.encode(&secret);
+        let pending = Pending::new(&text, guest.name, &guest.share, guest.access, expires);
+        self.devices.invite(pending, now)?;
+        Ok(Invite {
+            key: self.identity.fingerprint()?,
+            secret,
+            expires,
+            write: guest.access == Access::Write,
+            share: guest.share,
+            addresses: guest.addresses,
+        })
+    }
+
+    /// Enrols the key of a certificate that the owner shows, for servers with certificates of one's own.
+    ///
+    /// # Errors
+    /// When it is no certificate, or the list cannot be written.
+    pub fn allow(
+        &self,
+        shown: &CertificateDer<'_>,
+        name: &str,
+        rights: Rights,
+    ) -> Result<Device, TrustError> {
+        let id = certificate::key_fingerprint(shown).map_err(PkiError::from)?;
+        let until = certificate::not_after(shown).map_err(PkiError::from)?;
+        let new = Enrolling {
+            id: &id,
+            name,
+            now: clock::wall(),
+            until: Some(until),
+        };
+        Ok(self.devices.allow(new, rights)?)
+    }
+
     /// Makes the server's certificate anew if it ends soon, for servers that run for a year.
     ///
     /// # Errors
     /// When keys or files cannot be made, read or written; the old certificate stays in use.
     pub fn refresh(&self) -> Result<(), TrustError> {
-        let identity = Identity::open(&self.state, clock::wall())?;
+        let identity = Identity::open_with(&self.state, clock::wall(), self.lifetimes)?;
         if identity.server_id() == self.server_id()
             && identity.certificate() != self.identity.certificate()
         {

@@ -14,6 +14,9 @@ use x509_parser::extensions::GeneralName;
 #[error("the certificate is damaged")]
 pub struct DamagedCertificate;
 
+/// Certificates are valid from this long before they are made, for clocks that differ.
+pub const BACKDATE: Duration = Duration::from_secs(300);
+
 /// What stands before a server id in the name of a server or authority.
 pub(crate) const SERVER_URI: &str = "syncd://server/";
 
@@ -74,6 +77,46 @@ pub fn remaining(
     }
     let left = validity.not_after.timestamp().saturating_sub(now);
     Ok(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+/// Whether it is time for a certificate's successor.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn renewal_due(
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<bool, DamagedCertificate> {
+    Ok(until_renewal(certificate, now)?.is_zero())
+}
+
+/// How long until it is time for a certificate's successor, which is when a third of its own life is left.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn until_renewal(
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<Duration, DamagedCertificate> {
+    Ok(remaining(certificate, now)?.saturating_sub(lifetime(certificate)? / 3))
+}
+
+/// For how long a certificate was meant to be valid when it was made.
+fn lifetime(certificate: &CertificateDer<'_>) -> Result<Duration, DamagedCertificate> {
+    let parsed = parse(certificate)?;
+    let validity = parsed.validity();
+    let whole = validity.not_after.timestamp() - validity.not_before.timestamp();
+    let whole = Duration::from_secs(u64::try_from(whole).unwrap_or(0));
+    Ok(whole.saturating_sub(BACKDATE))
+}
+
+/// The end of a certificate.
+///
+/// # Errors
+/// When it is no certificate.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, DamagedCertificate> {
+    let end = parse(certificate)?.validity().not_after.timestamp();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap_or(0)))
 }
 
 /// Checks that `authority` signed a server's certificate: signature, dates, purpose. Its name is not looked at.

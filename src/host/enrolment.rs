@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Servers of one home that are looked at, at most.
-const MAX_SERVERS: usize = 1024;
+pub(super) const MAX_SERVERS: usize = 1024;
 const FILE: &str = "device.pem";
+/// A key whose certificate has not come yet.
+const JOINING_FILE: &str = "joining.pem";
 
 /// Why an enrolment cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,12 @@ impl Enrolment {
         }
     }
 
+    /// The authority's certificate.
+    #[must_use]
+    pub fn authority(&self) -> &CertificateDer<'static> {
+        &self.authority
+    }
+
     /// What is shown to the server.
     #[must_use]
     pub fn presenting(&self) -> Presenting {
@@ -86,6 +94,18 @@ impl Enrolment {
         certificate::remaining(&self.certificate, now).unwrap_or_default()
     }
 
+    /// Whether it is time for a new certificate.
+    #[must_use]
+    pub fn renewal_due(&self, now: SystemTime) -> bool {
+        certificate::renewal_due(&self.certificate, now).unwrap_or(true)
+    }
+
+    /// How long until it is time for a new certificate.
+    #[must_use]
+    pub fn until_renewal(&self, now: SystemTime) -> Duration {
+        certificate::until_renewal(&self.certificate, now).unwrap_or_default()
+    }
+
     /// The certificate, to tell whether somebody renewed it meanwhile.
     #[must_use]
     pub fn certificate(&self) -> &CertificateDer<'static> {
@@ -96,7 +116,7 @@ impl Enrolment {
 /// The enrolments of one home.
 #[derive(Debug, Clone)]
 pub struct Enrolments {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Enrolments {
@@ -151,6 +171,35 @@ impl Enrolments {
         }
     }
 
+    /// The key to join with by an invite: as [`key`](Self::key), but kept at once, so that an attempt whose answer was lost
+    /// can be repeated with the same key. An invite is good for one key.
+    ///
+    /// # Errors
+    /// When the provider fails, or the key cannot be kept.
+    pub fn joining_key(&self, server_id: &str) -> Result<DeviceKey, EnrolmentError> {
+        let path = self.dir.join(server_id).join(JOINING_FILE);
+        for path in [self.file(server_id), path] {
+            if let Ok(text) = private::read_text(&path, pki::MAX_PEM)
+                && let Ok(key) = DeviceKey::from_pem(&text)
+            {
+                return Ok(key);
+            }
+        }
+        self.fresh_key(server_id)
+    }
+
+    /// A new key to join with, kept as by [`joining_key`](Self::joining_key).
+    ///
+    /// # Errors
+    /// When the provider fails, or the key cannot be kept.
+    pub fn fresh_key(&self, server_id: &str) -> Result<DeviceKey, EnrolmentError> {
+        let key = DeviceKey::generate()?;
+        self.make(server_id)?;
+        let path = self.dir.join(server_id).join(JOINING_FILE);
+        private::write(&path, key.to_pem().as_bytes())?;
+        Ok(key)
+    }
+
     /// Keeps what the server gave, if it is for this key, in force, and of the pinned authority.
     ///
     /// # Errors
@@ -172,6 +221,7 @@ impl Enrolments {
         }
         self.make(&pin.server_id)?;
         private::write(&self.file(&pin.server_id), text.as_bytes())?;
+        private::remove(&self.dir.join(&pin.server_id).join(JOINING_FILE))?;
         Ok(enrolment)
     }
 
@@ -195,7 +245,7 @@ impl Enrolments {
         }
     }
 
-    fn make(&self, server_id: &str) -> Result<(), PrivateError> {
+    pub(super) fn make(&self, server_id: &str) -> Result<(), PrivateError> {
         private::create_dir(&self.dir)?;
         private::create_dir(&self.dir.join(server_id))
     }

@@ -1,9 +1,10 @@
 //! TCP sockets, set up as every connection of this program needs them.
 
 use crate::model::limits::{KEEPALIVE_SECONDS, SILENCE_SECONDS};
+use crate::wire::MAX_INVITE_ADDRESSES;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
@@ -90,6 +91,65 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(NOTSENT_BYTES)
 }
 
+/// Where others find a server that listens at an address, as `HOST:PORT`: each of this machine's addresses when it listens
+/// at all of them, at most [`MAX_INVITE_ADDRESSES`].
+#[must_use]
+pub fn reachable(listening: SocketAddr) -> Vec<String> {
+    if !listening.ip().is_unspecified() {
+        return vec![listening.to_string()];
+    }
+    let mut found = Vec::new();
+    if let Ok(text) = std::fs::read_to_string("/proc/net/fib_trie") {
+        found.extend(local_v4(&text));
+    }
+    if listening.is_ipv6()
+        && let Ok(text) = std::fs::read_to_string("/proc/net/if_inet6")
+    {
+        found.extend(global_v6(&text));
+    }
+    if found.is_empty() {
+        found.push(match listening {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    let port = listening.port();
+    found
+        .into_iter()
+        .take(MAX_INVITE_ADDRESSES)
+        .map(|ip| SocketAddr::new(ip, port).to_string())
+        .collect()
+}
+
+/// This machine's addresses of IPv4 in the kernel's routing table: lines `|-- ADDRESS`, each followed by what it is.
+fn local_v4(text: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    let mut last = None;
+    for line in text.lines() {
+        if let Some((_, address)) = line.split_once("|-- ") {
+            last = address.trim().parse::<Ipv4Addr>().ok();
+        } else if line.contains("/32 host LOCAL")
+            && let Some(address) = last
+            && !address.is_loopback()
+            && !found.contains(&IpAddr::V4(address))
+        {
+            found.push(IpAddr::V4(address));
+        }
+    }
+    found
+}
+
+/// This machine's addresses of IPv6 that are good beyond their link: lines of address, index, prefix, scope, flags, name.
+fn global_v6(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = u128::from_str_radix(words.next()?, 16).ok()?;
+            (words.nth(2)? == "00").then_some(IpAddr::V6(Ipv6Addr::from(address)))
+        })
+        .collect()
+}
+
 /// This machine's name, for people.
 #[must_use]
 pub fn host_name() -> String {
@@ -99,7 +159,23 @@ pub fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{connect, listen};
+    use super::{connect, global_v6, listen, local_v4, reachable};
+
+    #[test]
+    fn the_addresses_of_this_machine_are_found() {
+        let trie = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.1.2.3\n        /32 host LOCAL\n";
+        assert_eq!(
+            local_v4(trie),
+            ["10.1.2.3".parse::<std::net::IpAddr>().unwrap()]
+        );
+        let v6 = "20010db8000000000000000000000001 02 40 00 80 eth0\nfe800000000000000000000000000001 02 40 20 80 eth0\n";
+        assert_eq!(
+            global_v6(v6),
+            ["2001:db8::1".parse::<std::net::IpAddr>().unwrap()]
+        );
+        assert_eq!(reachable("192.0.2.7:9".parse().unwrap()), ["192.0.2.7:9"]);
+        assert!(!reachable("[::]:9".parse().unwrap()).is_empty());
+    }
 
     #[tokio::test]
     async fn the_real_port_is_known_and_reached() {

@@ -52,3 +52,17 @@ pub fn private_key(text: &str) -> Result<PrivateKeyDer<'static>, PemError> {
         .map_err(PemError::Damaged)?
         .ok_or(PemError::NoKey)
 }
+
+/// A certificate as PEM text.
+#[must_use]
+pub fn of_certificate(certificate: &CertificateDer<'_>) -> String {
+    let text = data_encoding::BASE64.encode(certificate);
+    let mut out = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (index, c) in text.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(c);
+    }
+    out + "\n-----END CERTIFICATE-----\n"
+}

@@ -5,7 +5,8 @@
 //! decides whom to trust; that is in `host::tls` and `host::devices`.
 
 use crate::host::certificate::{
-    DamagedCertificate, SERVER_URI, fingerprint, remaining, server_id, spki, verify_server,
+    BACKDATE, DamagedCertificate, SERVER_URI, fingerprint, renewal_due, server_id, spki,
+    verify_server,
 };
 use crate::host::pem::{self, PemError};
 use crate::host::private::{self, PrivateError};
@@ -16,6 +17,7 @@ use rcgen::{
     SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -23,14 +25,27 @@ use std::time::{Duration, SystemTime};
 pub const AUTHORITY_VALIDITY: Duration = days(3650);
 /// How long a server's certificate is valid.
 pub const SERVER_VALIDITY: Duration = days(365);
-/// A server's certificate is made anew when it is valid for less than this.
-pub const SERVER_RENEWAL: Duration = days(60);
 /// How long a device's certificate is valid.
 pub const DEVICE_VALIDITY: Duration = days(90);
-/// A device asks for a new certificate when its own is valid for less than this.
-pub const DEVICE_RENEWAL: Duration = days(30);
-/// Certificates are valid from this long before they are made, for clocks that differ.
-pub const BACKDATE: Duration = Duration::from_secs(300);
+
+/// How long the certificates are valid that an authority makes. Each gets a successor when a third of its life is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lifetimes {
+    /// The server's own.
+    pub server: Duration,
+    /// Those of devices.
+    pub device: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            server: SERVER_VALIDITY,
+            device: DEVICE_VALIDITY,
+        }
+    }
+}
+
 /// Longest name of a device, in characters.
 pub const MAX_DEVICE_NAME: usize = 64;
 /// Longest PEM file, in bytes.
@@ -87,6 +102,7 @@ pub struct Identity {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
+    lifetimes: Lifetimes,
 }
 
 impl Identity {
@@ -96,6 +112,14 @@ impl Identity {
     /// # Errors
     /// When files cannot be used. A damaged authority is an error and never replaced: every device would be locked out.
     pub fn open(dir: &Path, now: SystemTime) -> Result<Self, PkiError> {
+        Self::open_with(dir, now, Lifetimes::default())
+    }
+
+    /// As [`open`](Self::open), for certificates of other lifetimes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(dir: &Path, now: SystemTime, lifetimes: Lifetimes) -> Result<Self, PkiError> {
         let path = dir.join(AUTHORITY_FILE);
         let text = match private::read_text(&path, MAX_PEM) {
             Ok(text) => text,
@@ -115,8 +139,10 @@ impl Identity {
             return Err(no_authority());
         }
         let issuer = Issuer::from_ca_cert_der(&authority, key)?;
-        let (certificate, key) =
-            server_certificate(&dir.join(SERVER_FILE), &issuer, &authority, &server_id, now)?;
+        let (certificate, key) = match kept(&dir.join(SERVER_FILE), &authority, now) {
+            Some(kept) => kept,
+            None => server_certificate(dir, &issuer, &server_id, now, lifetimes.server)?,
+        };
         Ok(Self {
             authority_pem: certificate_pem(&text),
             server_id,
@@ -124,6 +150,7 @@ impl Identity {
             issuer,
             certificate,
             key,
+            lifetimes,
         })
     }
 
@@ -157,6 +184,14 @@ impl Identity {
         &self.key
     }
 
+    /// SHA-256 of the authority's public key: what an invite pins.
+    ///
+    /// # Errors
+    /// When the authority cannot be read, which it was when it was opened.
+    pub fn fingerprint(&self) -> Result<[u8; 32], PkiError> {
+        Ok(Sha256::digest(spki(&self.authority)?).into())
+    }
+
     /// Signs a certificate for the key of a request. Nothing but the key is taken from the request, so it can ask
     /// for no right.
     ///
@@ -178,13 +213,14 @@ impl Identity {
             return Err(PkiError::Request);
         }
         let device_id = fingerprint(&request.public_key.subject_public_key_info());
-        let mut params = leaf(name, now, DEVICE_VALIDITY)?;
+        let mut params = leaf(name, now, self.lifetimes.device)?;
         params.subject_alt_names = vec![uri(DEVICE_URI, &device_id)?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
         Ok(DeviceCertificate {
             device_id,
+            until: now + self.lifetimes.device,
             pem: certificate.pem(),
         })
     }
@@ -195,6 +231,8 @@ impl Identity {
 pub struct DeviceCertificate {
     /// SHA-256 of the device's public key, in hexadecimal.
     pub device_id: String,
+    /// When it ends.
+    pub until: SystemTime,
     /// The certificate as PEM text.
     pub pem: String,
 }
@@ -272,28 +310,33 @@ fn new_authority(now: SystemTime) -> Result<String, PkiError> {
     Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
 }
 
-/// The server's certificate and key from its file, if they are good for a while yet, or new ones.
-fn server_certificate(
+/// The server's certificate and key from its file, if they are good for a while yet.
+fn kept(
     path: &Path,
-    issuer: &Issuer<'static, KeyPair>,
     authority: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Option<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
+    let text = private::read_text(path, MAX_PEM).ok()?;
+    let certificate = pem::certificate(&text).ok()?;
+    let key = pem::private_key(&text).ok()?;
+    is_current(&certificate, &key, authority, now).then_some((certificate, key))
+}
+
+/// A new certificate and key of the server, which are kept.
+fn server_certificate(
+    dir: &Path,
+    issuer: &Issuer<'static, KeyPair>,
     server_id: &str,
     now: SystemTime,
+    lifetime: Duration,
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), PkiError> {
-    if let Ok(text) = private::read_text(path, MAX_PEM)
-        && let Ok(certificate) = pem::certificate(&text)
-        && let Ok(key) = pem::private_key(&text)
-        && is_current(&certificate, &key, authority, now)
-    {
-        return Ok((certificate, key));
-    }
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = leaf("syncd server", now, SERVER_VALIDITY)?;
+    let mut params = leaf("syncd server", now, lifetime)?;
     params.subject_alt_names = vec![uri(SERVER_URI, server_id)?];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(&key, issuer)?;
     let text = format!("{}{}", key.serialize_pem(), certificate.pem());
-    private::write(path, text.as_bytes())?;
+    private::write(&dir.join(SERVER_FILE), text.as_bytes())?;
     Ok((certificate.der().clone(), key.into()))
 }
 
@@ -305,7 +348,7 @@ fn is_current(
     now: SystemTime,
 ) -> bool {
     server_id(certificate).is_some_and(|id| server_id(authority) == Some(id))
-        && remaining(certificate, now).is_ok_and(|left| left >= SERVER_RENEWAL)
+        && renewal_due(certificate, now).is_ok_and(|due| !due)
         && verify_server(certificate, authority, now).is_ok()
         && KeyPair::try_from(key).is_ok_and(|key| {
             spki(certificate).is_ok_and(|spki| spki == key.subject_public_key_info())

@@ -24,6 +24,23 @@ pub enum JoinSecret {
         /// 64 hexadecimal digits.
         secret: String,
     },
+    /// The secret of an invite for one device.
+    Invite {
+        /// 32 hexadecimal digits.
+        secret: String,
+    },
+}
+
+/// What an invite brought.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Granted {
+    /// The device's name on the server.
+    pub device: String,
+    /// The share; none for the server's directory itself.
+    pub share: Option<String>,
+    /// Whether the device may change files; otherwise it may only read.
+    pub write: bool,
 }
 
 /// What the server answers.
@@ -36,6 +53,9 @@ pub enum JoinAnswer {
         certificate: String,
         /// The authority's certificate, PEM.
         authority: String,
+        /// What it may do. Only in the answer to the secret of an invite for one device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        granted: Option<Granted>,
     },
     /// It is not.
     Refused {
@@ -53,8 +73,14 @@ pub enum JoinAnswer {
 pub enum JoinCode {
     /// The secret is not, or no longer, good.
     Secret,
-    /// The device was revoked, or enrolment is closed.
+    /// Enrolment is closed.
     Closed,
+    /// The invite has brought another device in already.
+    Used,
+    /// The invite has ended.
+    Expired,
+    /// This key was revoked; another one of the same home may be enrolled.
+    Revoked,
     /// The request is damaged or of a kind that the server does not know.
     Request,
     /// Too many ask at the moment.
@@ -65,9 +91,12 @@ pub enum JoinCode {
     Other(String),
 }
 
-const CODES: [(&str, JoinCode); 5] = [
+const CODES: [(&str, JoinCode); 8] = [
     ("secret", JoinCode::Secret),
     ("closed", JoinCode::Closed),
+    ("used", JoinCode::Used),
+    ("expired", JoinCode::Expired),
+    ("revoked", JoinCode::Revoked),
     ("request", JoinCode::Request),
     ("busy", JoinCode::Busy),
     ("failed", JoinCode::Failed),

@@ -1,6 +1,7 @@
 //! The messages: one type per header, tagged by `op`. What a body holds is said at each message.
 
-use crate::model::{Fault, Mtime, PathError, RelPath};
+use super::Code;
+use crate::model::{Mtime, PathError, RelPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -240,6 +241,11 @@ pub enum Request {
     Settled {},
     /// Asks for a sign of life.
     Ping {},
+    /// Asks for a new certificate for the key of this connection. From minor version 1 on. Answered by `renewed`.
+    Renew {
+        /// A certificate request for that key, PEM. Nothing but the key is taken from it.
+        csr: String,
+    },
 }
 
 /// A change that could not be applied.
@@ -286,90 +292,6 @@ pub struct ListEntry {
     pub kind: ListKind,
 }
 
-/// Why something was refused or failed: stable strings; an unknown one is kept.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "String", into = "String")]
-#[schemars(with = "String")]
-pub enum Code {
-    /// A failure of one change.
-    Fault(Fault),
-    /// The device may not do this.
-    Forbidden,
-    /// Another writer holds the share.
-    Held,
-    /// The directory is used in the other way (one share, or the parent of named ones).
-    Mixed,
-    /// There is no such share, and it is not made.
-    NoShare,
-    /// The message does not follow the protocol.
-    Protocol,
-    /// A newer connection of the same writer took over.
-    Replaced,
-    /// The server ends.
-    Stopping,
-    /// The server has as many clients as it may have.
-    Busy,
-    /// No common version.
-    Version,
-    /// Anything that a newer peer may say.
-    Other(String),
-}
-
-const CODES: [(&str, Code); 14] = [
-    ("changed", Code::Fault(Fault::Changed)),
-    ("denied", Code::Fault(Fault::Denied)),
-    ("full", Code::Fault(Fault::Full)),
-    ("read_only", Code::Fault(Fault::ReadOnly)),
-    ("unrepresentable", Code::Fault(Fault::Unrepresentable)),
-    ("io", Code::Fault(Fault::Io)),
-    ("forbidden", Code::Forbidden),
-    ("held", Code::Held),
-    ("mixed", Code::Mixed),
-    ("no_share", Code::NoShare),
-    ("protocol", Code::Protocol),
-    ("replaced", Code::Replaced),
-    ("stopping", Code::Stopping),
-    ("busy", Code::Busy),
-];
-
-impl From<String> for Code {
-    fn from(text: String) -> Self {
-        if text == "version" {
-            return Self::Version;
-        }
-        CODES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map_or(Self::Other(text), |(_, code)| code.clone())
-    }
-}
-
-impl From<Code> for String {
-    fn from(code: Code) -> Self {
-        match code {
-            Code::Version => "version".to_owned(),
-            Code::Other(text) => text,
-            known => CODES
-                .iter()
-                .find(|(_, code)| *code == known)
-                .map_or("io", |(name, _)| name)
-                .to_owned(),
-        }
-    }
-}
-
-impl Code {
-    /// The fault that it reports of one change.
-    #[must_use]
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Fault(fault) => *fault,
-            Self::Forbidden => Fault::Denied,
-            _ => Fault::Io,
-        }
-    }
-}
-
 /// What a server says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -386,6 +308,9 @@ pub enum Response {
         version: u64,
         /// This source did not fill the share so far: what it lacks is kept aside instead of deleted.
         first_contact: bool,
+        /// Whether set-user-id and set-group-id bits are kept. From minor version 1 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keeps_setid: Option<bool>,
     },
     /// The session is not opened, or ends.
     Refused {
@@ -439,4 +364,11 @@ pub enum Response {
     },
     /// A sign of life.
     Pong {},
+    /// A new certificate, or why there is none.
+    Renewed {
+        /// The certificate, PEM.
+        certificate: Option<String>,
+        /// For a person.
+        message: Option<String>,
+    },
 }

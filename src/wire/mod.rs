@@ -7,17 +7,20 @@
 //! Minor versions: [`MINOR`] is the newest that this build speaks; the lower of both sides holds.
 
 mod body;
+mod code;
 mod frame;
+mod invite;
 mod join;
 mod message;
 mod schema;
 
 pub use body::{BodyError, BodyReader, BodyWriter};
+pub use code::Code;
 pub use frame::{Deframer, Frame, FrameError, encode};
-pub use join::{JoinAnswer, JoinCode, JoinRequest, JoinSecret};
+pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
+pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 pub use message::{
-    Code, Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath,
-    WireTime,
+    Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath, WireTime,
 };
 pub use schema::schemas;
 
@@ -26,4 +29,6 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
+/// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
+pub const MINOR_RENEW: u16 = 1;

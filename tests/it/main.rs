@@ -24,6 +24,7 @@ mod stopping;
 mod support;
 mod tidy;
 mod trees;
+mod trust;
 mod wire_compat;
 
 /// Files that are compared with what the code gives: `SYNCD_BLESS=1 cargo test` writes them anew.

@@ -15,8 +15,8 @@ use std::fmt::Debug;
 use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
-    Code, Content, Deframer, Failed, JoinAnswer, JoinCode, JoinRequest, JoinSecret, ListEntry,
-    ListKind, Op, Request, Response, WireBytes, WireTime, encode, schemas,
+    Code, Content, Deframer, Failed, Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret,
+    ListEntry, ListKind, Op, Request, Response, WireBytes, WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -113,6 +113,9 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         seed: u64::MAX,
     };
     let data = Request::UploadData { upload: 7 };
+    let renew = Request::Renew {
+        csr: "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned(),
+    };
     vec![
         bare("hello", hello(None)),
         bare("hello-share", hello(Some("photos"))),
@@ -127,6 +130,7 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         bare("recipe", recipe),
         bare("settled", Request::Settled {}),
         bare("ping", Request::Ping {}),
+        bare("renew", renew),
     ]
 }
 
@@ -156,13 +160,18 @@ fn codes() -> Vec<Code> {
 }
 
 fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
+    [responses_of_mirroring(), responses_of_renewal()].concat()
+}
+
+fn responses_of_mirroring() -> Vec<(&'static str, Response, Vec<u8>)> {
     let bare = |name, response| (name, response, Vec::new());
-    let welcome = Response::Welcome {
-        minor: 0,
+    let welcome = |minor, keeps_setid| Response::Welcome {
+        minor,
         share: "a".repeat(32),
         generation: "b".repeat(32),
         version: 42,
         first_contact: true,
+        keeps_setid,
     };
     let entry = |name, kind| ListEntry {
         name,
@@ -202,7 +211,8 @@ fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
     };
     let broken = || Some(failed(0, Code::Fault(Fault::Changed)));
     vec![
-        ("welcome", welcome, vec![0x50; 32]),
+        ("welcome", welcome(0, None), vec![0x50; 32]),
+        ("welcome-setid", welcome(1, Some(false)), vec![0x50; 32]),
         bare("refused", refused),
         bare("applied", applied),
         bare("received", Response::Received { bytes: 1 << 33 }),
@@ -216,6 +226,27 @@ fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
     ]
 }
 
+/// What minor version 1 brought.
+fn responses_of_renewal() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let bare = |name, response| (name, response, Vec::new());
+    let revoked = Response::Refused {
+        code: Code::Revoked,
+        message: "this device was revoked".to_owned(),
+    };
+    let renewed = |certificate: Option<&str>, message: Option<&str>| Response::Renewed {
+        certificate: certificate.map(str::to_owned),
+        message: message.map(str::to_owned),
+    };
+    vec![
+        bare("refused-revoked", revoked),
+        bare(
+            "renewed",
+            renewed(Some("-----BEGIN CERTIFICATE-----\n"), None),
+        ),
+        bare("renewed-failed", renewed(None, Some("not for this key"))),
+    ]
+}
+
 fn join_requests() -> Vec<(&'static str, JoinRequest, Vec<u8>)> {
     let local = JoinRequest {
         secret: JoinSecret::Local {
@@ -224,13 +255,25 @@ fn join_requests() -> Vec<(&'static str, JoinRequest, Vec<u8>)> {
         csr: "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned(),
         name: "a host".to_owned(),
     };
-    vec![("local", local, Vec::new())]
+    let invite = JoinRequest {
+        secret: JoinSecret::Invite {
+            secret: "7".repeat(32),
+        },
+        ..local.clone()
+    };
+    vec![("local", local, Vec::new()), ("invite", invite, Vec::new())]
 }
 
 fn join_answers() -> Vec<(&'static str, JoinAnswer, Vec<u8>)> {
-    let joined = JoinAnswer::Joined {
+    let joined = |granted| JoinAnswer::Joined {
         certificate: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         authority: "-----BEGIN CERTIFICATE-----\n".to_owned(),
+        granted,
+    };
+    let granted = Granted {
+        device: "laptop".to_owned(),
+        share: Some("photos".to_owned()),
+        write: true,
     };
     let refused = |code| JoinAnswer::Refused {
         code,
@@ -239,7 +282,11 @@ fn join_answers() -> Vec<(&'static str, JoinAnswer, Vec<u8>)> {
     let other = JoinCode::Other("of_tomorrow".to_owned());
     let bare = |name, answer| (name, answer, Vec::new());
     vec![
-        bare("joined", joined),
+        bare("joined", joined(None)),
+        bare("joined-granted", joined(Some(granted))),
+        bare("refused-used", refused(JoinCode::Used)),
+        bare("refused-expired", refused(JoinCode::Expired)),
+        bare("refused-revoked", refused(JoinCode::Revoked)),
         bare("refused-secret", refused(JoinCode::Secret)),
         bare("refused-closed", refused(JoinCode::Closed)),
         bare("refused-request", refused(JoinCode::Request)),
@@ -478,6 +525,7 @@ fn any_response() -> impl Strategy<Value = Response> {
                     generation,
                     version,
                     first_contact,
+                    keeps_setid: None,
                 }
             }),
         any_failed().prop_map(|Failed { code, message, .. }| Response::Refused { code, message }),

@@ -46,7 +46,7 @@ fn a_server_names_shares_writers_and_clients() {
             "connected": false, "entries": 2, "version": 1000, "generation": "f00d", "last_commit_age_ms": 5,
             "drift": 1, "problems": [], "paused": "the disk is full",
         }],
-        "clients": [{"device": "9f", "name": "laptop", "share": null, "since_ms": 90_000_000}],
+        "clients": [{"device": "9f", "name": "laptop", "share": null, "since_ms": 90_000_000, "address": "192.0.2.9:50000"}],
     });
     assert_eq!(
         shown(status),
@@ -59,7 +59,7 @@ fn a_server_names_shares_writers_and_clients() {
     PAUSED: the disk is full
     drift: somebody else changed 1 path of the mirror
   1 client connected
-    laptop (9f), the directory itself, for 1 d 1 h
+    laptop from 192.0.2.9:50000, the directory itself, for 1 d 1 h
 "
     );
 }

@@ -2,14 +2,16 @@
 
 use super::asked::Asked;
 use super::mirror::{Input, Link};
+use super::renewal::{Met, invited_share, renew, renewed};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
 use crate::daemon::connect::{ClientStream, ConnectKind, Connection, Connector};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::engine::client::Welcome;
+use crate::host::tls::Rejection;
 use crate::host::{clock, net, random};
 use crate::model::Sum;
 use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
-use crate::wire::{BodyReader, Code, Frame, MINOR, Request, Response};
+use crate::wire::{BodyReader, Code, Frame, MINOR, MINOR_RENEW, Request, Response};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Frames that may wait for the line: more than a session ever has under way.
 const URGENT: usize = 4096;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How long a client that was revoked stays away: somebody has to act first.
+const REVOKED_PAUSE: Duration = Duration::from_mins(5);
 /// How long the last frames of a session may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -77,6 +81,9 @@ pub(super) async fn keep(
                     // Once is enough: whoever takes over from this client later is respected.
                     dial.take_over = false;
                 }
+                if matches!(end, End::Refused(Code::Revoked, _)) {
+                    pause = REVOKED_PAUSE;
+                }
                 match after(&mut dial, end, away_since.elapsed())? {
                     Some(reason) => reason,
                     None => break,
@@ -117,7 +124,7 @@ fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, Cl
             let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
             let lasting = matches!(
                 code,
-                Code::Held | Code::Mixed | Code::Forbidden | Code::Version
+                Code::Held | Code::Mixed | Code::Forbidden | Code::Revoked | Code::Version
             );
             if dial.once && !passing || dial.alone && lasting {
                 return Err(ClientError::Refused {
@@ -150,7 +157,7 @@ fn note(shared: &SharedLine, reason: &str, hint: Option<&str>, wait: Duration) {
 }
 
 /// Between half and all of a pause, so that many clients do not come back at the same moment.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let roll = random::bytes::<1>().map_or(128, |[byte]| u32::from(byte));
     pause / 2 + pause * roll / 512
 }
@@ -169,9 +176,13 @@ async fn session(
     let mut writer = tokio::spawn(write_loop(queue.counted_in(&dial.sent), write));
     let window = Arc::new(Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0)));
     let mut frames = FrameReader::new(read);
+    let share = match invited_share(dial, &connection.server_id) {
+        Ok(share) => share,
+        Err(error) => return End::Refused(Code::Forbidden, error.to_string()),
+    };
     let hello = Request::Hello {
         minor: MINOR,
-        share: dial.share.clone(),
+        share: share.clone(),
         source: source_id(&connection.device_id, &dial.directory),
         source_name: format!("{}:{}", net::host_name(), dial.directory.display()),
         take_over: dial.take_over,
@@ -183,8 +194,14 @@ async fn session(
         window: Arc::clone(&window),
         asked: Arc::new(Asked::new()),
     };
+    let met = Met {
+        server_id: &connection.server_id,
+        share,
+        renews: CancellationToken::new(),
+    };
     let end = tokio::select! {
-        end = talk(dial, &connection.server_id, link.clone(), &mut frames, inputs, served) => end,
+        end = talk(dial, &met, link.clone(), &mut frames, inputs, served) => end,
+        () = renew(dial, &met, &link.outbox) => End::Lost("the connection failed".to_owned()),
         () = stop.cancelled() => End::Stopped,
         () = keep_alive(&link.outbox) => End::Lost("the connection failed".to_owned()),
     };
@@ -235,7 +252,11 @@ fn lost(dial: &Dial, server_id: &str, error: &PumpError) -> End {
         return End::Lost(format!("lost the server at `{}`: {error}", dial.address));
     };
     let reason = match dial.connector.rejected(server_id, error) {
-        Some(why) => why.to_string(),
+        Some(why @ Rejection::Revoked) if !dial.connector.may_enrol(server_id) => {
+            return End::Refused(Code::Revoked, format!("{why}; {}", why.hint()));
+        }
+        Some(why) if dial.connector.may_enrol(server_id) => why.to_string(),
+        Some(why) => format!("{why}; {}", why.hint()),
         // It was killed, or its machine went: what the TLS library says of it helps nobody.
         None if error.kind() == ErrorKind::UnexpectedEof => "the server ended".to_owned(),
         None => error.to_string(),
@@ -248,7 +269,7 @@ fn lost(dial: &Dial, server_id: &str, error: &PumpError) -> End {
 
 async fn talk(
     dial: &Dial,
-    server_id: &str,
+    met: &Met<'_>,
     link: Link,
     frames: &mut FrameReader<ReadHalf<ClientStream>>,
     inputs: &mpsc::Sender<Input>,
@@ -261,10 +282,11 @@ async fn talk(
     loop {
         let (response, frame) = match next(frames).await {
             Ok(next) => next,
-            Err(error) => return lost(dial, server_id, &error),
+            Err(error) => return lost(dial, met.server_id, &error),
         };
         let input = match response {
             Response::Welcome {
+                minor,
                 version,
                 first_contact,
                 ref share,
@@ -275,10 +297,7 @@ async fn talk(
                     return End::Lost("the server broke the protocol".to_owned());
                 };
                 *served = true;
-                let mut line = line(&dial.line);
-                *line = super::Line::default();
-                drop(line);
-                tracing::info!("connected to `{}`", dial.address);
+                welcomed(dial, met, minor);
                 let welcome = Welcome {
                     sum: Sum::of(sum.0),
                     version,
@@ -286,11 +305,15 @@ async fn talk(
                 };
                 Input::Connected {
                     link,
-                    mirror: format!("{server_id}-{share}"),
+                    mirror: format!("{}-{share}", met.server_id),
                     welcome,
                 }
             }
             Response::Refused { code, message } => return End::Refused(code, message),
+            answer @ Response::Renewed { .. } => {
+                renewed(dial, met, answer);
+                continue;
+            }
             Response::Recipe {
                 id,
                 size,
@@ -313,6 +336,18 @@ async fn talk(
         if inputs.send(input).await.is_err() {
             return End::Stopped;
         }
+    }
+}
+
+/// Takes note of a session that is open.
+fn welcomed(dial: &Dial, met: &Met<'_>, minor: u16) {
+    *line(&dial.line) = super::Line {
+        share: met.share.clone(),
+        ..super::Line::default()
+    };
+    tracing::info!("connected to `{}`", dial.address);
+    if minor >= MINOR_RENEW {
+        met.renews.cancel();
     }
 }
 

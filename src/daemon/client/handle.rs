@@ -18,6 +18,8 @@ const REMIND: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     pub(super) refused: bool,
+    /// The share that was opened, where the invite decided it.
+    pub(super) share: Option<String>,
     pub(super) last_error: Option<String>,
     pub(super) retry: Option<std::time::Instant>,
 }
@@ -137,7 +139,7 @@ impl Mirror {
         let line = line(&self.line).clone();
         let mut peer = PeerStatus {
             address: self.address.clone(),
-            share: self.share.clone(),
+            share: self.share.clone().or(line.share),
             state: if line.refused {
                 PeerState::Refused
             } else {

@@ -8,11 +8,13 @@ mod connection;
 mod handle;
 mod mirror;
 mod notes;
+mod renewal;
+mod target;
 mod sender;
 mod uploader;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
-use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
+use crate::daemon::options::{ClientOptions, Holder, Until};
 use crate::daemon::status::ClientStatus;
 use crate::engine::client::{Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
@@ -53,6 +55,12 @@ pub enum ClientError {
     Ambiguous {
         /// Where they listen.
         servers: Vec<String>,
+    },
+    /// Several shares could be meant.
+    #[error("this device has joined the server for several shares, and none was named: {}", .shares.join(", "))]
+    ManyShares {
+        /// Their names.
+        shares: Vec<String>,
     },
     /// `--once`: no connection could be made.
     #[error("gave up after {} s", ONCE_PATIENCE.as_secs())]
@@ -106,7 +114,7 @@ impl Client {
     ///
     /// # Errors
     /// When the source cannot be opened, another client mirrors it, or no server is meant in particular.
-    pub fn prepare(options: ClientOptions, dirs: Dirs) -> Result<Self, ClientError> {
+    pub fn prepare(mut options: ClientOptions, dirs: Dirs) -> Result<Self, ClientError> {
         let cannot_open = |source| ClientError::Source {
             path: options.directory.clone(),
             source,
@@ -115,16 +123,7 @@ impl Client {
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
         let claim = state.claim()?;
         let connector = Arc::new(Connector::new(dirs));
-        if options.choice == ServerChoice::Default {
-            let known = connector.local_servers();
-            if known.len() > 1 {
-                let servers = known
-                    .iter()
-                    .map(|invite| invite.addresses.join(" "))
-                    .collect();
-                return Err(ClientError::Ambiguous { servers });
-            }
-        }
+        target::choose(&mut options, &connector)?;
         Ok(Self {
             options,
             connector,

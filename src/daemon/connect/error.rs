@@ -88,23 +88,36 @@ impl ConnectError {
         }
     }
 
+    /// Of two failures of one attempt, the one that tells more: any answer tells more than silence.
+    #[must_use]
+    pub(super) fn telling(first: Option<Self>, second: Self) -> Self {
+        match first {
+            Some(first) if second.kind() == ConnectKind::Unreachable => first,
+            _ => second,
+        }
+    }
+
     /// What a person can do.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "is the server running, and is the address right?",
             Self::NoInvite { .. } => {
-                "start the server as the same user, with the same HOME, on this machine: other machines cannot enrol yet"
+                "`syncd invite` on the server's machine prints a line for `syncd join` here; a server of the same user, with the same HOME, on this machine needs none"
             }
-            Self::Refused { source, .. } => match source {
-                Rejection::Revoked => "the device was revoked on the server",
-                Rejection::Expired => "compare the clocks of both machines",
-                Rejection::NoTls => "something else listens at this address",
-                _ => {
-                    "check what listens at this address, and that its state was not deleted or copied"
+            Self::Refused { source, .. } => source.hint(),
+            Self::NotEnrolled { code, .. } => match code {
+                JoinCode::Used | JoinCode::Expired => {
+                    "ask for a new line: `syncd invite` on the server prints one"
                 }
+                JoinCode::Secret => {
+                    "ask for a new line: `syncd invite` on the server prints one; a server on this machine leaves a new local invite when it starts"
+                }
+                JoinCode::Closed | JoinCode::Revoked => {
+                    "`syncd invite` on the server lets devices in again, `syncd clients` there lists them"
+                }
+                _ => "try again, and look at the server's log",
             },
-            Self::NotEnrolled { .. } => "start the server again: it leaves a new local invite",
             Self::Version { .. } => "install the same release of `syncd` on both sides",
             Self::Local(_) => "check the directory named above",
         }

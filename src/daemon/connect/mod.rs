@@ -3,29 +3,30 @@
 //! Who the server is, is read from its certificate and checked against the authority that this home has pinned for that
 //! id, by an earlier enrolment or by a local invite. What is said over the connection is the session's business.
 
+mod dial;
 mod error;
+mod invited;
+mod renewal;
 
 pub use error::{ConnectError, ConnectKind};
+pub use invited::Joined;
 
-use crate::daemon::join::{ExchangeError, receive, send};
 use crate::host::dirs::Dirs;
-use crate::host::enrolment::{Enrolment, EnrolmentError, Enrolments};
+use crate::host::enrolment::{Enrolment, Enrolments};
 use crate::host::invite::{LocalInvite, local_invites};
-use crate::host::pki::{DEVICE_RENEWAL, DeviceKey, PkiError};
-use crate::host::tls::{BUFFER_LIMIT, Rejection, TlsError, explain, join_config, session_config};
+use crate::host::pki::DeviceKey;
+use crate::host::tls::{Rejection, explain, join_config, session_config};
 use crate::host::{clock, net};
 use crate::model::limits::HANDSHAKE_SECONDS;
-use crate::wire::{JoinAnswer, JoinRequest, JoinSecret};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use crate::wire::{JoinAnswer, JoinCode, JoinRequest, JoinSecret};
+use dial::{exchange, handshake, keyless, local, refused, unreachable};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 
 /// A connection to a server.
 pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
@@ -54,6 +55,8 @@ pub struct Connector {
     device_name: String,
     /// Servers that did not know this device: enrol again before the next connection.
     unknown: Mutex<HashSet<String>>,
+    /// Servers that have revoked this device: its key is of no use any more.
+    revoked: Mutex<HashSet<String>>,
 }
 
 impl Connector {
@@ -65,6 +68,7 @@ impl Connector {
             dirs,
             device_name: net::host_name(),
             unknown: Mutex::default(),
+            revoked: Mutex::default(),
         }
     }
 
@@ -74,11 +78,23 @@ impl Connector {
         local_invites(&self.dirs)
     }
 
-    /// Opens a connection to `HOST:PORT`, enrolling this device if a local invite allows it.
+    /// Opens a connection to `HOST:PORT`, or to the first that can be had of several with commas between, which are addresses
+    /// of one server. Enrols this device if a local invite allows it.
     ///
     /// # Errors
     /// Why there is none, with its kind and a hint.
     pub async fn connect(&self, server: &str) -> Result<Connection, ConnectError> {
+        let mut worst: Option<ConnectError> = None;
+        for address in server.split(',') {
+            match self.connect_to(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => worst = Some(ConnectError::telling(worst, error)),
+            }
+        }
+        Err(worst.unwrap_or_else(|| unreachable(server, io::ErrorKind::InvalidInput.into())))
+    }
+
+    async fn connect_to(&self, server: &str) -> Result<Connection, ConnectError> {
         let (server_id, used) = match self.session(server, Use::Current).await? {
             Attempt::Open(connection) => return Ok(*connection),
             Attempt::Unpinned(server_id, used) => (server_id, used),
@@ -108,9 +124,15 @@ impl Connector {
     /// something else.
     pub fn rejected(&self, connection_server_id: &str, error: &io::Error) -> Option<Rejection> {
         let rejection = explain(error)?;
+        if rejection == Rejection::Revoked {
+            self.revoked().insert(connection_server_id.to_owned());
+        }
         if matches!(
             rejection,
-            Rejection::UnknownDevice | Rejection::Expired | Rejection::Authority
+            Rejection::UnknownDevice
+                | Rejection::Revoked
+                | Rejection::Expired
+                | Rejection::Authority
         ) {
             self.unknown().insert(connection_server_id.to_owned());
         }
@@ -119,6 +141,18 @@ impl Connector {
 
     fn unknown(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn revoked(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a device that a server does not accept could enrol with it again by itself.
+    #[must_use]
+    pub fn may_enrol(&self, server_id: &str) -> bool {
+        local_invites(&self.dirs)
+            .iter()
+            .any(|invite| invite.server_id == server_id)
     }
 
     /// Tries a session with what this home is enrolled with.
@@ -156,9 +190,8 @@ impl Connector {
     fn current<'a>(&self, all: &'a [Enrolment]) -> Vec<&'a Enrolment> {
         let now = clock::wall();
         let unknown = self.unknown().clone();
-        let ends = |known: &Enrolment| {
-            unknown.contains(known.server_id()) || known.remaining(now) < DEVICE_RENEWAL
-        };
+        let ends =
+            |known: &Enrolment| unknown.contains(known.server_id()) || known.renewal_due(now);
         if !all.iter().any(ends) {
             return all.iter().collect();
         }
@@ -194,9 +227,20 @@ impl Connector {
             .get(server_id)
             .is_some_and(|now| used.is_none_or(|used| used.certificate() != now.certificate()));
         if !done {
-            self.join(server, &invite()?).await?;
+            match self.join(server, &invite()?).await {
+                Err(ConnectError::NotEnrolled {
+                    code: JoinCode::Revoked,
+                    ..
+                }) => {
+                    // The key is lost, but the invite is open: the owner wants this home back.
+                    self.revoked().insert(server_id.to_owned());
+                    self.join(server, &invite()?).await?;
+                }
+                joined => joined?,
+            }
         }
         self.unknown().remove(server_id);
+        self.revoked().remove(server_id);
         Ok(())
     }
 
@@ -220,7 +264,12 @@ impl Connector {
         let pin = invite
             .pin()
             .map_err(|error| ConnectError::Local(error.into()))?;
-        let key = self.enrolments.key(&pin.server_id).map_err(keyless)?;
+        let key = if self.revoked().contains(&pin.server_id) {
+            DeviceKey::generate()
+        } else {
+            self.enrolments.key(&pin.server_id)
+        };
+        let key = key.map_err(keyless)?;
         let (config, presented) = join_config(vec![pin.clone()]).map_err(local)?;
         let mut stream = match (handshake(server, config).await, presented.unpinned()) {
             (Ok(stream), _) => stream,
@@ -233,18 +282,12 @@ impl Connector {
             (Err(error), None) => return Err(error),
         };
         let request = self.request(&key, invite)?;
-        let exchange = async {
-            send(&mut stream, &request).await?;
-            receive::<JoinAnswer>(&mut stream).await
-        };
-        let answer = timeout(Duration::from_secs(HANDSHAKE_SECONDS), exchange)
-            .await
-            .map_err(|_| unreachable(server, io::ErrorKind::TimedOut.into()))?
-            .map_err(|error| exchange_failed(server, error))?;
+        let answer = exchange(server, &mut stream, &request).await?;
         match answer {
             JoinAnswer::Joined {
                 certificate,
                 authority,
+                ..
             } => {
                 self.enrolments
                     .keep(&pin, &key, &certificate, &authority)
@@ -285,70 +328,6 @@ enum Use {
     Current,
     /// All.
     Any,
-}
-
-/// Dials and shakes hands within the deadlines.
-async fn handshake(server: &str, config: Arc<ClientConfig>) -> Result<ClientStream, ConnectError> {
-    let tcp = net::connect(server)
-        .await
-        .map_err(|error| unreachable(server, error))?;
-    // Not sent and not checked: the certificate's URI name is.
-    let name =
-        ServerName::try_from("syncd.invalid").map_err(|_| refused(server, Rejection::Version))?;
-    let shake = TlsConnector::from(config).connect_with(name, tcp, |connection| {
-        connection.set_buffer_limit(Some(BUFFER_LIMIT));
-    });
-    let stream = timeout(Duration::from_secs(HANDSHAKE_SECONDS), shake)
-        .await
-        .map_err(|_| unreachable(server, io::ErrorKind::TimedOut.into()))?
-        .map_err(|error| tls_failed(server, error))?;
-    if stream.get_ref().1.alpn_protocol().is_none() {
-        return Err(ConnectError::Version {
-            server: server.to_owned(),
-        });
-    }
-    Ok(stream)
-}
-
-fn tls_failed(server: &str, error: io::Error) -> ConnectError {
-    match explain(&error) {
-        Some(Rejection::Version) => ConnectError::Version {
-            server: server.to_owned(),
-        },
-        Some(rejection) => refused(server, rejection),
-        None => unreachable(server, error),
-    }
-}
-
-fn exchange_failed(server: &str, error: ExchangeError) -> ConnectError {
-    match error {
-        ExchangeError::Io(error) => tls_failed(server, error),
-        ExchangeError::Frame(_) | ExchangeError::Message(_) => ConnectError::Version {
-            server: server.to_owned(),
-        },
-    }
-}
-
-fn refused(server: &str, source: Rejection) -> ConnectError {
-    ConnectError::Refused {
-        server: server.to_owned(),
-        source,
-    }
-}
-
-fn unreachable(server: &str, source: io::Error) -> ConnectError {
-    ConnectError::Unreachable {
-        server: server.to_owned(),
-        source,
-    }
-}
-
-fn keyless(error: PkiError) -> ConnectError {
-    ConnectError::Local(error.into())
-}
-
-fn local(_: TlsError) -> ConnectError {
-    ConnectError::Local(EnrolmentError::Unfit)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::daemon::connect::{ClientStream, Connector};
 use crate::daemon::join::{ExchangeError, receive, send};
 use crate::daemon::server::Limits;
 use crate::daemon::testing::{TestServer, ask, quick};
+use crate::host::devices::Enrolling;
 use crate::host::dirs::Dirs;
 use crate::host::enrolment::Enrolments;
 use crate::host::pki::{DeviceKey, Identity};
@@ -141,9 +142,14 @@ async fn only_certificates_of_listed_devices_open_a_session() {
     );
     for made in [now - 100 * day, now + day] {
         let (id, untimely) = device(&identity, &subject, made);
-        let rights = crate::host::devices::Rights::all();
         let devices = fixture.server.trust.devices();
-        devices.enrol(&id, "untimely", true, rights, now).unwrap();
+        let new = Enrolling {
+            id: &id,
+            name: "untimely",
+            now,
+            until: None,
+        };
+        devices.enrol(new).unwrap();
         assert_eq!(fixture.rejection(untimely).await, Some(Rejection::Expired));
     }
     // The server's own certificate is for servers.

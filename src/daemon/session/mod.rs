@@ -5,11 +5,13 @@
 
 mod commit;
 mod open;
+mod permitted;
 mod progress;
 mod recipe;
 mod upload;
 
 use crate::daemon::changes;
+use crate::daemon::join::Enroller;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::daemon::session::commit::{Job, start_committing};
 use crate::daemon::session::progress::Flow;
@@ -19,7 +21,7 @@ use crate::daemon::share::{Held, Refusal, Shares};
 use crate::engine::server::{DecodeError, SetId, decode};
 use crate::host::devices::DeviceInfo;
 use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER};
-use crate::wire::{Code, Frame, Request, Response, WirePath};
+use crate::wire::{Code, Frame, MINOR_RENEW, Request, Response, WirePath};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,6 +44,10 @@ pub struct Terms {
     pub max_frame: u32,
     /// The share, once it is open; none in it for the server's directory itself.
     pub opened: Arc<OnceLock<Option<String>>>,
+    /// Whether invited devices may set the set-user-id and set-group-id bits.
+    pub allow_setid: bool,
+    /// Who renews certificates; nobody does without.
+    pub enroller: Option<Arc<Enroller>>,
 }
 
 /// Why a session ended.
@@ -139,10 +145,41 @@ fn parse(frame: &Frame) -> Result<Request, SessionError> {
         .map_err(|error| SessionError::Protocol(format!("a header cannot be read: {error}")))
 }
 
+/// Who the peer of a session is, and what it may ask for.
+struct Guest {
+    device: DeviceInfo,
+    share: Option<String>,
+    minor: u16,
+    setid: SetId,
+    enroller: Option<Arc<Enroller>>,
+}
+
+impl Guest {
+    async fn renew(&self, csr: String) -> Result<Response, SessionError> {
+        let Some(enroller) = self.enroller.clone().filter(|_| self.minor >= MINOR_RENEW) else {
+            let message = "certificates are not renewed in this session";
+            return Err(SessionError::Protocol(message.to_owned()));
+        };
+        let device = self.device.clone();
+        // Signing and the durable list take milliseconds, too long for a thread of the runtime.
+        let renewed = tokio::task::spawn_blocking(move || enroller.renew(&device, &csr))
+            .await
+            .map_err(|_| SessionError::dead_thread())?;
+        let (certificate, message) = match renewed {
+            Ok(certificate) => (Some(certificate), None),
+            Err(message) => (None, Some(message)),
+        };
+        Ok(Response::Renewed {
+            certificate,
+            message,
+        })
+    }
+}
+
 /// An open session: where its requests go.
 struct Session {
     held: Held,
-    setid: SetId,
+    guest: Guest,
     jobs: mpsc::Sender<Job>,
     uploads: mpsc::Sender<UploadJob>,
     recipes: mpsc::Sender<RecipeJob>,
@@ -158,7 +195,7 @@ struct Session {
 }
 
 impl Session {
-    fn start(held: Held, outbox: &Outbox, setid: SetId, window: u64) -> Result<Self, SessionError> {
+    fn start(held: Held, outbox: &Outbox, guest: Guest, window: u64) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (uploads, uploads_out) = mpsc::channel(REQUESTS);
         let (recipes, recipes_out) = mpsc::channel(REQUESTS);
@@ -171,7 +208,7 @@ impl Session {
         ends.push(start_recipes(&held, recipes_out, outbox, &flow, &halt)?);
         Ok(Self {
             held,
-            setid,
+            guest,
             jobs,
             uploads,
             recipes,
@@ -195,6 +232,7 @@ impl Session {
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Err(stopping()),
+                () = self.guest.device.revoked.cancelled() => Err(permitted::revoked().into()),
                 () = self.held.replaced.cancelled() => Err(Refusal::replaced().into()),
                 () = self.dead.cancelled() => Err(SessionError::dead_thread()),
                 frame = self.next(reader, outbox) => match frame {
@@ -253,14 +291,17 @@ impl Session {
 
     async fn take(&mut self, frame: Frame, outbox: &Outbox) -> Result<(), SessionError> {
         let weight = (frame.header.len() + frame.body.len()) as u64;
-        match parse(&frame)? {
+        let request = parse(&frame)?;
+        permitted::check(&self.guest.device, self.guest.share.as_deref(), &request)?;
+        match request {
             Request::Ping {} => say(outbox, &Response::Pong {}).await,
             Request::Hello { .. } => {
                 return Err(SessionError::Protocol("a second hello came".to_owned()));
             }
+            Request::Renew { csr } => say(outbox, &self.guest.renew(csr).await?).await,
             Request::Mutate { id, based_on, ops } => {
                 changes::log(&ops);
-                let changes = decode(&ops, &frame.body, self.setid)?;
+                let changes = decode(&ops, &frame.body, self.guest.setid)?;
                 self.flow.outstanding.add(weight);
                 let job = Job::Mutate {
                     id,
@@ -335,6 +376,15 @@ impl Session {
         let sent = self.uploads.send(job).await;
         sent.map_err(|_| SessionError::dead_thread())
     }
+}
+
+/// The digest that is all of a body.
+fn only_digest(body: &[u8]) -> Result<crate::model::Digest, SessionError> {
+    let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
+    let mut body = crate::wire::BodyReader::new(body);
+    let digest = body.digest().map_err(bad)?;
+    body.finish().map_err(bad)?;
+    Ok(digest)
 }
 
 /// A path that is asked for, not changed: the root is one too.

@@ -1,12 +1,12 @@
 //! The opening of a session: hello, the hold on a share, a look at its directory, welcome.
 
-use super::{Session, SessionError, Terms, parse, say, stopping};
+use super::{Guest, Session, SessionError, Terms, parse, permitted, say, stopping};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{Claim, Held, Refusal, Shares};
 use crate::engine::server::SetId;
 use crate::host::devices::DeviceInfo;
 use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS};
-use crate::wire::{MINOR, Request, Response};
+use crate::wire::{MINOR, MINOR_RENEW, Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
@@ -37,10 +37,16 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
     else {
         return Err(SessionError::Protocol("a hello comes first".to_owned()));
     };
-    let setid = if device.local {
-        SetId::Keep
-    } else {
-        SetId::Strip
+    let guest = Guest {
+        setid: if device.local || terms.allow_setid {
+            SetId::Keep
+        } else {
+            SetId::Strip
+        },
+        device: device.clone(),
+        share: share.clone(),
+        minor: minor.min(MINOR),
+        enroller: terms.enroller.clone(),
     };
     let claim = Claim {
         device,
@@ -56,23 +62,15 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
     let _first = terms.opened.set(name);
     let opened = held.clone();
     let result = async {
-        greet(reader, outbox, &held, agreed(minor), shutdown).await?;
+        greet(reader, outbox, &held, &guest, shutdown).await?;
         tracing::info!(share = %held.share.title(), "a writer connected");
-        Session::start(held.clone(), outbox, setid, terms.window)?
+        Session::start(held.clone(), outbox, guest, terms.window)?
             .run(reader, outbox, shutdown)
             .await
     }
     .await;
     opened.detach();
     result
-}
-
-#[expect(
-    clippy::unnecessary_min_or_max,
-    reason = "the newest minor version will not be 0 for ever"
-)]
-fn agreed(minor: u16) -> u16 {
-    minor.min(MINOR)
 }
 
 fn check_claim(claim: &Claim) -> Result<(), SessionError> {
@@ -99,19 +97,20 @@ async fn greet<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     outbox: &Outbox,
     held: &Held,
-    minor: u16,
+    guest: &Guest,
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let looking = held.clone();
+    let (looking, minor) = (held.clone(), guest.minor);
     let welcome = blocking(move || looking.welcome(minor));
     tokio::pin!(welcome);
     let mut beat = interval(Duration::from_secs(KEEPALIVE_SECONDS));
     beat.tick().await;
-    let (message, body) = loop {
+    let (mut message, body) = loop {
         tokio::select! {
             welcome = &mut welcome => break welcome??,
             _ = beat.tick() => say(outbox, &Response::Pong {}).await,
             () = shutdown.cancelled() => return Err(stopping()),
+            () = guest.device.revoked.cancelled() => return Err(permitted::revoked().into()),
             () = held.replaced.cancelled() => return Err(Refusal::replaced().into()),
             frame = reader.next() => match parse(&frame?)? {
                 Request::Ping {} => say(outbox, &Response::Pong {}).await,
@@ -119,6 +118,11 @@ async fn greet<R: AsyncRead + Unpin>(
             },
         }
     };
+    if let Response::Welcome { keeps_setid, .. } = &mut message
+        && minor >= MINOR_RENEW
+    {
+        *keeps_setid = Some(guest.setid == SetId::Keep);
+    }
     drop(outbox.urgent.send(Outgoing::new(&message, body)).await);
     Ok(())
 }

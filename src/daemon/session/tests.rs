@@ -4,8 +4,9 @@ use super::{SessionError, Terms, serve};
 use crate::daemon::pump::FrameReader;
 use crate::daemon::share::Shares;
 use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
-use crate::host::devices::{DeviceInfo, Rights};
+use crate::host::devices::DeviceInfo;
 use crate::host::disk::Durability;
+use crate::host::rights::Rights;
 use crate::wire::{Code, Content, ListKind, Op, Request, Response, WireBytes, WireTime, encode};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -37,10 +38,7 @@ fn device(id: &str) -> DeviceInfo {
         id: id.to_owned(),
         name: format!("device {id}"),
         local: true,
-        rights: Rights {
-            write: true,
-            shares: None,
-        },
+        rights: Rights::all(),
         revoked: CancellationToken::new(),
     }
 }
@@ -112,6 +110,8 @@ impl Server {
             window: WINDOW,
             max_frame: MAX_FRAME,
             opened: Arc::default(),
+            allow_setid: false,
+            enroller: None,
         };
         Peer {
             reader: FrameReader::new(reader),

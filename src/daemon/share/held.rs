@@ -66,6 +66,7 @@ impl Held {
             generation: core.generation().to_owned(),
             version: core.version(),
             first_contact: !settled,
+            keeps_setid: None,
         };
         Ok((welcome, core.root_sum().to_bytes().to_vec()))
     }

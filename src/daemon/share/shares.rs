@@ -4,10 +4,11 @@ use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Use, lock};
 use crate::daemon::status::ShareStatus;
 use crate::host::disk::{Durability, OpenError, Private};
 use crate::host::random::{self, RandomError};
+use crate::host::rights::{Access, Rights};
 use crate::host::root::Root;
 use crate::model::limits::MAX_SHARE_NAME;
 use crate::model::{Name, escape};
-use crate::wire::Code;
+use crate::wire::{Code, InvitedShare};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
@@ -99,18 +100,28 @@ impl Shares {
     /// When the client may not, another holds it, or the directory cannot be used so.
     pub fn attach(&self, name: Option<&str>, claim: &Claim) -> Result<Held, Refusal> {
         let rights = &claim.device.rights;
-        if !rights.write || !rights.allows(name) {
-            let what = name.map_or_else(
-                || "the directory itself".to_owned(),
-                |name| format!("the share `{}`", escape(name.as_bytes())),
-            );
-            return Err(Refusal::new(
-                Code::Forbidden,
-                format!("this device may not write {what}"),
-            ));
+        if !rights.allow(name, Access::Write) {
+            return Err(forbidden(rights, name));
         }
         let share = self.share(name)?;
         share.attach(claim)
+    }
+
+    /// Whether a device can be invited to a share: the directory may be in use in the other way.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn may_invite(&self, share: &InvitedShare) -> Result<(), String> {
+        let used = lock(&self.inner).meta.used;
+        match share {
+            InvitedShare::Named(name) if self.placed.contains_key(name) => Ok(()),
+            InvitedShare::Named(name) => check_name(name)
+                .map(drop)
+                .map_err(|refusal| refusal.message)
+                .and_then(|()| not(used == Some(Use::Share), IS_SHARE)),
+            InvitedShare::Own => not(used == Some(Use::Share), IS_SHARE),
+            InvitedShare::Root => not(used == Some(Use::Parent), IS_PARENT),
+        }
     }
 
     /// What the status says of the shares that were opened.
@@ -233,6 +244,48 @@ impl Shares {
             }
         }
     }
+}
+
+const IS_SHARE: &str =
+    "the server's directory is one share already: invite with `--root`, or serve another directory";
+const IS_PARENT: &str =
+    "the server's directory holds named shares: invite with `--share NAME`, or without either";
+
+fn not(wrong: bool, message: &str) -> Result<(), String> {
+    if wrong {
+        return Err(message.to_owned());
+    }
+    Ok(())
+}
+
+/// What a device is told that may not write a share.
+fn forbidden(rights: &Rights, name: Option<&str>) -> Refusal {
+    let titled = |name: Option<&str>| match name {
+        Some(name) => format!("the share `{}`", escape(name.as_bytes())),
+        None => "the directory itself".to_owned(),
+    };
+    let writable: Vec<String> = rights
+        .shares()
+        .filter(|(_, access)| *access == Access::Write)
+        .map(|(name, _)| titled(name))
+        .collect();
+    let only = if rights.allow(name, Access::Read) {
+        "only read"
+    } else {
+        "not use"
+    };
+    let instead = if writable.is_empty() {
+        String::new()
+    } else {
+        format!(", but write {}", writable.join(", "))
+    };
+    let what = titled(name);
+    Refusal::new(
+        Code::Forbidden,
+        format!(
+            "this device may {only} {what}{instead}; more takes a new `syncd invite` on the server"
+        ),
+    )
 }
 
 fn open_root(path: &Path) -> Result<Root, SharesError> {

@@ -4,8 +4,9 @@ use super::{Claim, Held, Shares};
 use crate::delta::digest;
 use crate::engine::server::{Change, Source, Stager};
 use crate::host::clock;
-use crate::host::devices::{DeviceInfo, Rights};
+use crate::host::devices::DeviceInfo;
 use crate::host::disk::Durability;
+use crate::host::rights::Rights;
 use crate::model::{Mtime, RelPath};
 use crate::wire::Response;
 use bytes::Bytes;
@@ -52,10 +53,7 @@ impl Place {
             id: "a".to_owned(),
             name: "a".to_owned(),
             local: true,
-            rights: Rights {
-                write: true,
-                shares: None,
-            },
+            rights: Rights::all(),
             revoked: CancellationToken::new(),
         };
         let claim = Claim {

@@ -97,7 +97,7 @@ impl ClientEngine {
                 out,
             ),
             Response::Pong {} | Response::Received { .. } | Response::Recipe { .. } => Ok(()),
-            Response::Welcome { .. } | Response::Refused { .. } => {
+            Response::Welcome { .. } | Response::Refused { .. } | Response::Renewed { .. } => {
                 Err(ProtocolError("out of place"))
             }
         }

@@ -1,6 +1,4 @@
-use super::{
-    DEVICE_VALIDITY, DeviceKey, Identity, PkiError, SERVER_RENEWAL, SERVER_VALIDITY, clean_name,
-};
+use super::{DEVICE_VALIDITY, DeviceKey, Identity, PkiError, SERVER_VALIDITY, clean_name};
 use crate::host::certificate::{key_fingerprint, parse, remaining, server_id, verify_server};
 use crate::host::{clock, pem};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
@@ -33,10 +31,10 @@ fn the_server_certificate_is_renewed_before_it_ends_and_the_authority_is_kept() 
     let temp = tempfile::tempdir().unwrap();
     let now = clock::wall();
     let first = Identity::open(temp.path(), now).unwrap();
-    let early = now + SERVER_VALIDITY - SERVER_RENEWAL - Duration::from_secs(60);
+    let early = now + SERVER_VALIDITY * 2 / 3 - Duration::from_secs(60);
     let same = Identity::open(temp.path(), early).unwrap();
     assert_eq!(first.certificate(), same.certificate());
-    let late = now + SERVER_VALIDITY - SERVER_RENEWAL + Duration::from_secs(60);
+    let late = now + SERVER_VALIDITY * 2 / 3 + Duration::from_secs(60);
     let renewed = Identity::open(temp.path(), late).unwrap();
     assert_ne!(first.certificate(), renewed.certificate());
     assert_eq!(first.authority(), renewed.authority());

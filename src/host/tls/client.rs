@@ -78,18 +78,33 @@ pub fn join_config(pins: Vec<Pin>) -> Result<(Arc<ClientConfig>, Arc<Presented>)
     Ok((finish(config, ALPN_JOIN), presented))
 }
 
-fn builder(
-    pins: Vec<Pin>,
-    presented: &Arc<Presented>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, TlsError> {
-    let verifier = Pinned {
-        pins,
-        presented: presented.clone(),
+/// A configuration for joining the server of an invite, which knows only the SHA-256 of its authority's public key, and
+/// where the authority will be found.
+///
+/// # Errors
+/// When the library refuses it.
+pub fn invited_config(key: [u8; 32]) -> Result<(Arc<ClientConfig>, Arc<OnceLock<Pin>>), TlsError> {
+    let met = Arc::new(OnceLock::new());
+    let verifier = Invited {
+        key: data_encoding::HEXLOWER.encode(&key),
+        met: Arc::clone(&met),
     };
+    let config = verified_by(Arc::new(verifier))?.with_no_client_auth();
+    Ok((finish(config, ALPN_JOIN), met))
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+
+fn builder(pins: Vec<Pin>, presented: &Arc<Presented>) -> Result<Builder, TlsError> {
+    let presented = presented.clone();
+    verified_by(Arc::new(Pinned { pins, presented }))
+}
+
+fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Builder, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier)))
+        .with_custom_certificate_verifier(verifier))
 }
 
 fn finish(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
@@ -127,14 +142,7 @@ impl ServerCertVerifier for Pinned {
         if !pinned {
             return Err(CertificateError::UnknownIssuer.into());
         }
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &roots,
-            intermediates,
-            now,
-            algorithms().all,
-        )?;
-        Ok(ServerCertVerified::assertion())
+        verify(end_entity, intermediates, &roots, now)
     }
 
     fn verify_tls12_signature(
@@ -158,6 +166,83 @@ impl ServerCertVerifier for Pinned {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         algorithms().supported_schemes()
     }
+}
+
+/// Checks that the server shows the authority whose key an invite names, and that it is that authority's server.
+#[derive(Debug)]
+struct Invited {
+    key: String,
+    met: Arc<OnceLock<Pin>>,
+}
+
+impl ServerCertVerifier for Invited {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let is_meant = |shown: &&CertificateDer<'_>| {
+            certificate::key_fingerprint(shown).is_ok_and(|key| key == self.key)
+        };
+        let authority = intermediates
+            .iter()
+            .find(is_meant)
+            .ok_or(CertificateError::UnknownIssuer)?;
+        let id = certificate::server_id(end_entity).ok_or(CertificateError::NotValidForName)?;
+        if certificate::server_id(authority).as_deref() != Some(&id) {
+            return Err(CertificateError::NotValidForName.into());
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let verified = verify(end_entity, &[], &roots, now)?;
+        // One handshake asks once, so the cell is empty here.
+        drop(self.met.set(Pin {
+            server_id: id,
+            authority: authority.clone().into_owned(),
+        }));
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(PeerIncompatible::ServerDoesNotSupportTls12Or13.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+fn verify(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    now: UnixTime,
+) -> Result<ServerCertVerified, Error> {
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(end_entity)?,
+        roots,
+        intermediates,
+        now,
+        algorithms().all,
+    )?;
+    Ok(ServerCertVerified::assertion())
 }
 
 /// Shows the certificate of the authority that the server names, and no other server's.

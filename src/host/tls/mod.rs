@@ -6,7 +6,7 @@
 mod client;
 mod server;
 
-pub use client::{Pin, Presented, Presenting, join_config, session_config};
+pub use client::{Pin, Presented, Presenting, invited_config, join_config, session_config};
 pub use server::ServerTls;
 
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
@@ -74,6 +74,33 @@ pub enum Rejection {
     /// Anything else of TLS.
     #[error("TLS failed: {0}")]
     Other(String),
+}
+
+impl Rejection {
+    /// What a person can do about it on the client's machine.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownDevice => {
+                "the server does not have this device in its list (any more): `syncd invite` there and `syncd join` here enrol it"
+            }
+            Self::Revoked => {
+                "a new `syncd invite` on the server and `syncd join` here bring this device back"
+            }
+            Self::Expired => {
+                "compare the clocks of both machines; a device that was away for longer than its certificate is valid takes a new `syncd invite` and `syncd join`"
+            }
+            Self::Authority => {
+                "it is not the server that this home knows: check what listens at this address; a server whose state was deleted or replaced takes a new `syncd invite` and `syncd join`"
+            }
+            Self::Version => "install the same release of `syncd` on both sides",
+            Self::PeerCertificate(_) => {
+                "compare the clocks of both machines, and restart the server: it renews its certificate"
+            }
+            Self::NoTls => "something else listens at this address",
+            Self::Other(_) => "check what listens at this address",
+        }
+    }
 }
 
 /// Reads what TLS says out of a failed read, write or handshake; `None` when it is not of TLS.
