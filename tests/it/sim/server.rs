@@ -137,6 +137,7 @@ impl Served {
             generation: self.server.generation().to_owned(),
             version: self.server.version(),
             first_contact: false,
+            keeps_setid: None,
         };
         Some((welcome, self.server.root_sum().to_bytes().to_vec()))
     }
