@@ -23,6 +23,7 @@ pub mod random;
 pub mod recipes;
 pub mod rights;
 pub mod root;
+pub mod setid;
 pub mod source;
 pub mod thread;
 pub mod tls;

@@ -6,6 +6,7 @@
 //! directories used last are kept for that.
 
 use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
+use crate::host::setid::SetIds;
 use crate::host::watch::Watcher;
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
@@ -28,6 +29,7 @@ const PRIVATE: &[u8] = b".syncd";
 pub struct SourceRoot {
     fd: Arc<OwnedFd>,
     identity: (u64, i64),
+    setids: SetIds,
 }
 
 impl SourceRoot {
@@ -42,7 +44,17 @@ impl SourceRoot {
         Ok(Self {
             fd: Arc::new(fd),
             identity: (found.stat.inode, found.stat.birth),
+            setids: SetIds::default(),
         })
+    }
+
+    /// The same tree for one server, which may keep the set-user-id bits or not.
+    #[must_use]
+    pub fn with_setids(&self, setids: SetIds) -> Self {
+        Self {
+            setids,
+            ..self.clone()
+        }
     }
 
     /// Inode number and birth time of the root.
@@ -77,7 +89,9 @@ impl SourceRoot {
     /// # Errors
     /// [`SourceError::Changed`] when it is no regular file (any more).
     pub fn open_file(&self, place: &Place, name: &Name) -> Result<(File, Found), SourceError> {
-        open_file_at(&self.open_dir(place)?, name)
+        let (file, mut found) = open_file_at(&self.open_dir(place)?, name)?;
+        self.setids.entry(&place.path, name, &mut found);
+        Ok((file, found))
     }
 }
 
@@ -108,6 +122,17 @@ fn open_file_at(dir: impl AsFd, name: &Name) -> Result<(File, Found), SourceErro
 pub fn stat_fd(fd: impl AsFd) -> std::io::Result<Found> {
     let statx = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, MASK)?;
     Ok(found(&statx, None))
+}
+
+/// What a file is that was found as `before`, but for its mode: not all bits may be mirrored, and one that changed shows in the
+/// change time.
+///
+/// # Errors
+/// When the system refuses.
+pub fn stat_again(fd: impl AsFd, before: &Found) -> std::io::Result<Found> {
+    let mut now = stat_fd(fd)?;
+    now.mode = before.mode;
+    Ok(now)
 }
 
 const MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
@@ -243,11 +268,23 @@ impl DiskSource {
 
 impl Source for DiskSource {
     fn look(&mut self, dir: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
-        look_at(&*self.dir(dir)?, name.as_bytes())
+        let mut found = look_at(&*self.dir(dir)?, name.as_bytes())?;
+        match &mut found {
+            Some(found) => self.root.setids.entry(&dir.path, name, found),
+            None => {
+                if let Ok(path) = dir.path.join(name) {
+                    self.root.setids.gone(&path);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn look_dir(&mut self, dir: &Place) -> Result<Found, SourceError> {
-        stat_fd(&*self.dir(dir)?).map_err(|error| SourceError::Failed(error.to_string()))
+        let found = stat_fd(&*self.dir(dir)?);
+        let mut found = found.map_err(|error| SourceError::Failed(error.to_string()))?;
+        self.root.setids.path(dir.path.clone(), &mut found);
+        Ok(found)
     }
 
     fn list(&mut self, dir: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
@@ -273,10 +310,12 @@ impl Source for DiskSource {
         names.sort_unstable();
         let mut entries = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(found) = look_at(&*fd, name.as_bytes())? {
+            if let Some(mut found) = look_at(&*fd, name.as_bytes())? {
+                self.root.setids.entry(&dir.path, &name, &mut found);
                 entries.push((name, found));
             }
         }
+        self.root.setids.holds(&dir.path, &entries);
         Ok(entries)
     }
 
@@ -298,10 +337,11 @@ impl Source for DiskSource {
             .take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| SourceError::Failed(format!("cannot read it: {error}")))?;
-        let after = stat_fd(&file).map_err(|error| SourceError::Failed(error.to_string()))?;
+        let mut after = stat_fd(&file).map_err(|error| SourceError::Failed(error.to_string()))?;
         if after != before || bytes.len() as u64 != size {
             return Err(SourceError::Changed);
         }
+        self.root.setids.entry(&dir.path, name, &mut after);
         Ok((after, bytes))
     }
 

@@ -5,6 +5,7 @@ use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{files, tree, wait};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -398,6 +399,52 @@ fn certificates_renew_themselves_while_the_connection_lasts() {
     assert!(told, "{}", late.err());
     assert!(late.err().contains("syncd join"), "{}", late.err());
     late.kill();
+}
+
+#[test]
+fn bits_that_let_programs_run_as_others_are_listed_when_they_are_not_kept() {
+    let mut host = Host::new();
+    let source = host.sandbox.dir("source");
+    let mirrored = host.sandbox.path("mirror/laptop");
+    for (name, length) in [("su", 10), ("large", 300_000), ("plain", 10)] {
+        files::write(&source, name, files::noise(1, length));
+    }
+    fs::create_dir(source.join("shared")).unwrap();
+    let all = [
+        ("su", 0o4755),
+        ("large", 0o6711),
+        ("shared", 0o2775),
+        ("plain", 0o755),
+    ];
+    for (name, mode) in all {
+        files::chmod(&source.join(name), mode);
+    }
+    host.join("laptop", &[]);
+    let mode = |name: &str| fs::metadata(mirrored.join(name)).unwrap().mode() & 0o7777;
+    // Twice: nothing is sent again for what cannot be kept.
+    for _ in 0..2 {
+        let run = host.away("laptop", &["client", "-d", "source", "--once"]);
+        assert_eq!(run.code, Some(3), "{}", run.err);
+        assert!(run.err.contains("3 paths"), "{}", run.err);
+        assert!(run.err.contains("allow_setid"), "{}", run.err);
+        for (name, expected) in all {
+            assert_eq!(
+                run.err.contains(&format!("`{name}`")),
+                name != "plain",
+                "{}",
+                run.err
+            );
+            assert_eq!(mode(name), expected & 0o1777, "{name}");
+        }
+    }
+    host.server.stop();
+    fs::write(host.sandbox.path("server.toml"), "allow_setid = true\n").unwrap();
+    host.server = start(&host.sandbox, &host.address).0;
+    let run = host.away("laptop", &["client", "-d", "source", "--once"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    for (name, expected) in all {
+        assert_eq!(mode(name), expected, "{name}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
 use crate::daemon::connect::{ClientStream, ConnectKind, Connection, Connector};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::engine::client::Welcome;
+use crate::host::setid::SetIds;
 use crate::host::tls::Rejection;
 use crate::host::{clock, net, random};
 use crate::model::Sum;
@@ -44,6 +45,7 @@ pub(super) struct Dial {
     pub(super) line: SharedLine,
     /// Bytes sent since the start.
     pub(super) sent: Arc<AtomicU64>,
+    pub(super) setids: SetIds,
 }
 
 /// How a session ended.
@@ -289,6 +291,7 @@ async fn talk(
                 minor,
                 version,
                 first_contact,
+                keeps_setid,
                 ref share,
                 ..
             } => {
@@ -297,6 +300,8 @@ async fn talk(
                     return End::Lost("the server broke the protocol".to_owned());
                 };
                 *served = true;
+                // Before minor version 1 nothing is said, and what is taken away is found at the next comparison.
+                dial.setids.set_kept(keeps_setid.unwrap_or(true));
                 welcomed(dial, met, minor);
                 let welcome = Welcome {
                     sum: Sum::of(sum.0),

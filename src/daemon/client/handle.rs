@@ -3,6 +3,7 @@
 use super::mirror::Input;
 use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
 use crate::engine::client::{Activity, Snapshot};
+use crate::host::setid::SetIds;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,10 @@ use tokio::time::timeout;
 
 /// After how long a marker that was not seen is written again.
 const REMIND: Duration = Duration::from_millis(500);
+
+/// So many paths with bits that the server does not keep are listed.
+const LISTED: usize = 1000;
+const STRIPPED: &str = "its set-user-id or set-group-id bit is not kept for a device that was invited; `allow_setid = true` in the server's settings keeps it";
 
 /// What is known of a connection, for the status.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +44,7 @@ pub(super) struct Mirror {
     pub(super) sent: Arc<AtomicU64>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) markers: PathBuf,
+    pub(super) setids: SetIds,
 }
 
 /// A running client: what its control socket answers from.
@@ -189,6 +195,14 @@ impl Mirror {
                     since_ms: None,
                 });
             }
+            let stripped = self.setids.list();
+            status.problems_total += stripped.len() as u64;
+            let stripped = stripped.iter().take(LISTED).map(|path| PathProblem {
+                path: path.to_string(),
+                message: STRIPPED.to_owned(),
+                since_ms: None,
+            });
+            status.problems.extend(stripped);
             if status.skipped.is_empty() {
                 let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
                     path: skipped.path.to_string(),

@@ -18,6 +18,7 @@ use crate::daemon::options::{ClientOptions, Holder, Until};
 use crate::daemon::status::ClientStatus;
 use crate::engine::client::{Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
+use crate::host::setid::SetIds;
 use crate::host::source::SourceRoot;
 use crate::wire::Code;
 pub use handle::ClientHandle;
@@ -158,6 +159,7 @@ impl Client {
                 .path()
                 .join(mirror_name(address, self.options.share.as_deref()));
             let (shared, sent) = (SharedLine::default(), Arc::default());
+            let setids = SetIds::default();
             mirrors.push(Mirror {
                 address: address.clone(),
                 share: self.options.share.clone(),
@@ -165,15 +167,9 @@ impl Client {
                 sent: Arc::clone(&sent),
                 inputs: inputs.clone(),
                 markers: private.join("markers"),
+                setids: setids.clone(),
             });
-            let setup = mirror::Setup {
-                root: self.root.clone(),
-                private,
-                settings: self.settings(),
-                rescan: self.options.rescan,
-                block_size: self.options.block_size,
-                once: self.options.until == Until::Mirrored,
-            };
+            let setup = self.setup(private, setids.clone());
             let dial = connection::Dial {
                 connector: Arc::clone(&self.connector),
                 address: address.clone(),
@@ -184,6 +180,7 @@ impl Client {
                 alone: self.options.servers.len() == 1,
                 line: shared,
                 sent,
+                setids,
             };
             let number = tasks.len();
             let mirror = one(setup, dial, inputs, queue, stop.child_token());
@@ -216,6 +213,17 @@ impl Client {
                 }
                 Ok(status)
             }
+        }
+    }
+
+    fn setup(&self, private: PathBuf, setids: SetIds) -> mirror::Setup {
+        mirror::Setup {
+            root: self.root.with_setids(setids),
+            private,
+            settings: self.settings(),
+            rescan: self.options.rescan,
+            block_size: self.options.block_size,
+            once: self.options.until == Until::Mirrored,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::engine::client::{ReadOutcome, UploadJob};
 use crate::engine::source::{Found, FoundKind, SourceError};
 use crate::host::random;
 use crate::host::recipes::RecipeStore;
-use crate::host::source::{SourceRoot, stat_fd};
+use crate::host::source::{SourceRoot, stat_again};
 use crate::model::{Digest, RelPath};
 use crate::wire::{Request, WirePath};
 use std::fs::File;
@@ -344,7 +344,7 @@ enum End {
 }
 
 fn still(file: &File, found: &Found) -> Result<End, Stop> {
-    let now = stat_fd(file).map_err(|error| failed(&error))?;
+    let now = stat_again(file, found).map_err(|error| failed(&error))?;
     match (&now.kind, &found.kind) {
         _ if now == *found => Ok(End::Same),
         (FoundKind::File { size: now }, FoundKind::File { size: before }) if now > before => {
