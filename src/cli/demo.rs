@@ -100,6 +100,7 @@ impl Stage {
             shares: Vec::new(),
             lifetimes: Lifetimes::default(),
             allow_setid: false,
+            own: None,
         }
     }
 
@@ -116,6 +117,7 @@ impl Stage {
             window: config.limits.window.0,
             until: Until::Stopped,
             holder: Holder::Respect,
+            own: None,
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `syncd server`.
 
 use super::report::{Kind, Report};
-use super::settings::{absolute, beside, load};
+use super::settings::{absolute, beside, load, own};
 use super::{log, render, runtime};
 use crate::config::{Address, Durability, Log, ServerConfig};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
+use crate::daemon::trust::TrustError;
 use crate::host::dirs::{Dirs, DirsError};
 use crate::host::pki::Lifetimes;
 use clap::Args;
@@ -67,6 +68,10 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
             device: config.tls.device_lifetime.0,
         },
         allow_setid: config.allow_setid,
+        own: own(
+            file,
+            [&config.tls.certificate, &config.tls.key, &config.tls.ca],
+        )?,
     };
     let log = Log {
         file: beside(file, &config.log.file)?,
@@ -97,6 +102,7 @@ fn explain(error: &ServerError) -> Report {
     let kind = match error {
         ServerError::Listen { .. }
         | ServerError::Make { .. }
+        | ServerError::Trust(TrustError::Own(_))
         | ServerError::State(DirsError::InUse(_)) => Kind::Usage,
         _ => Kind::Storage,
     };
@@ -115,6 +121,7 @@ fn explain(error: &ServerError) -> Report {
             _ => report.hint("choose another address with `--listen`"),
         },
         ServerError::State(DirsError::InUse(_)) => report.hint(super::sync::IN_USE),
+        ServerError::Trust(TrustError::Own(_)) => report.hint(super::settings::OWN_HINT),
         _ => report,
     }
 }

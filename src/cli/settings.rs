@@ -2,10 +2,15 @@
 
 use super::report::{Kind, Report};
 use crate::config::{ConfigError, Source};
+use crate::host::own::PemFiles;
 use crate::model::escape;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// What to do about certificates of one's own that cannot be used.
+pub const OWN_HINT: &str =
+    "`syncd certs init` makes a complete set; certs/README.md says how it is used";
 
 /// Longest file of settings, in bytes: one that is longer is some other file.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -46,6 +51,22 @@ fn read(path: &Path) -> std::io::Result<String> {
         )));
     }
     Ok(text)
+}
+
+/// The PEM files of `[tls]`, if they are named.
+///
+/// # Errors
+/// When the working directory is gone.
+pub fn own(config: Option<&Path>, files: [&Path; 3]) -> Result<Option<PemFiles>, Report> {
+    let [certificate, key, ca] = files;
+    if certificate.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(PemFiles {
+        certificate: beside(config, certificate)?,
+        key: beside(config, key)?,
+        ca: beside(config, ca)?,
+    }))
 }
 
 /// Reads a file of PEM text that is named on the command line.

@@ -2,7 +2,7 @@
 
 use super::overview::{bytes, count};
 use super::report::{Kind, Report};
-use super::settings::{absolute, beside, load};
+use super::settings::{absolute, beside, load, own};
 use super::{ask, log, render, runtime};
 use crate::config::{Address, BlockSize, ClientConfig, Log, ShareName};
 use crate::daemon::client::{Client, ClientError};
@@ -103,6 +103,10 @@ fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
         } else {
             Holder::Respect
         },
+        own: own(
+            file,
+            [&config.tls.certificate, &config.tls.key, &config.tls.ca],
+        )?,
     };
     let log = Log {
         file: beside(file, &config.log.file)?,
@@ -177,6 +181,7 @@ fn explain(error: &ClientError) -> Report {
         ClientError::Source { .. }
         | ClientError::Ambiguous { .. }
         | ClientError::ManyShares { .. }
+        | ClientError::Own(_)
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
         ClientError::Broken(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
@@ -198,6 +203,7 @@ fn explain(error: &ClientError) -> Report {
         ClientError::Connect(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
+        ClientError::Own(_) => report.hint(super::settings::OWN_HINT),
         ClientError::ManyShares { .. } => report.hint("name one with `--share NAME`"),
         _ => report,
     }

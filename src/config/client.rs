@@ -4,6 +4,7 @@ use super::value::{between, period_between};
 use super::{Address, BlockSize, ConfigError, Log, Period, ShareName, Size, Source};
 use crate::model::limits::MUTATE_WINDOW;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// All settings of `syncd client`.
@@ -20,6 +21,8 @@ pub struct ClientConfig {
     pub block_size: BlockSize,
     /// How changes are noticed.
     pub watch: Watch,
+    /// Certificates.
+    pub tls: ClientTls,
     /// Bounds of what the client uses.
     pub limits: ClientLimits,
     /// The log.
@@ -33,6 +36,7 @@ impl Default for ClientConfig {
             share: None,
             block_size: BlockSize::default(),
             watch: Watch::default(),
+            tls: ClientTls::default(),
             limits: ClientLimits::default(),
             log: Log::default(),
         }
@@ -77,12 +81,28 @@ impl Default for ClientLimits {
     }
 }
 
+/// `[tls]` of the client.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientTls {
+    /// A certificate of one's own, PEM; empty for what the server gives.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities of servers, whose host names are checked.
+    pub ca: PathBuf,
+}
+
 impl ClientConfig {
     /// Reads settings; what is not set has its default.
     ///
     /// # Errors
     /// When the text is not TOML, a key is unknown, or a value is of the wrong kind or out of its bounds.
     pub fn parse(source: Source<'_>) -> Result<Self, ConfigError> {
-        toml::from_str(source.text).map_err(|error| ConfigError::from_toml(source, &error))
+        let config: Self =
+            toml::from_str(source.text).map_err(|error| ConfigError::from_toml(source, &error))?;
+        let tls = &config.tls;
+        super::tls::all_or_none(source, [&tls.certificate, &tls.key, &tls.ca])?;
+        Ok(config)
     }
 }

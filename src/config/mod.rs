@@ -8,9 +8,10 @@ mod client;
 mod error;
 mod log;
 mod server;
+mod tls;
 mod value;
 
-pub use client::{ClientConfig, ClientLimits, Watch};
+pub use client::{ClientConfig, ClientLimits, ClientTls, Watch};
 pub use error::{ConfigError, Source};
 pub use log::{Level, Log, LogFormat};
 pub use server::{Durability, ServerConfig, ServerLimits, ServerTls, Share};

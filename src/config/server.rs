@@ -88,17 +88,26 @@ impl Default for ServerLimits {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerTls {
+    /// A certificate of one's own, PEM; empty for what the server makes.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities of clients with certificates of one's own.
+    pub ca: PathBuf,
     /// How long the certificates of devices are valid.
-    #[serde(deserialize_with = "period_between::<_, 3_000, 315_360_000_000>")]
+    #[serde(deserialize_with = "period_between::<_, 3_000, 315_576_000_000>")]
     pub device_lifetime: Period,
     /// How long the server's own certificate is valid.
-    #[serde(deserialize_with = "period_between::<_, 3_000, 315_360_000_000>")]
+    #[serde(deserialize_with = "period_between::<_, 3_000, 315_576_000_000>")]
     pub server_lifetime: Period,
 }
 
 impl Default for ServerTls {
     fn default() -> Self {
         Self {
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            ca: PathBuf::new(),
             device_lifetime: Period(Duration::from_hours(90 * 24)),
             server_lifetime: Period(Duration::from_hours(365 * 24)),
         }
@@ -147,6 +156,8 @@ impl ServerConfig {
     pub fn parse(source: Source<'_>) -> Result<Self, ConfigError> {
         let config: Self =
             toml::from_str(source.text).map_err(|error| ConfigError::from_toml(source, &error))?;
+        let tls = &config.tls;
+        super::tls::all_or_none(source, [&tls.certificate, &tls.key, &tls.ca])?;
         let mut names = BTreeSet::new();
         for share in &config.shares {
             if !names.insert(&share.name) {

@@ -1,8 +1,8 @@
 //! Loops that join an engine to a host: connections, sessions, threads, shutdown. No decisions about trees are made
 //! here; those are in `engine`.
 
-mod changes;
 pub mod answers;
+mod changes;
 pub mod client;
 pub mod connect;
 pub mod control;

@@ -1,6 +1,7 @@
 //! What a daemon is told: defaults, file, environment and arguments already merged. The daemons never see the format of
 //! the configuration.
 
+use crate::host::own::PemFiles;
 use crate::host::pki::Lifetimes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct ServerOptions {
     pub lifetimes: Lifetimes,
     /// Whether invited devices may set the set-user-id and set-group-id bits.
     pub allow_setid: bool,
+    /// Certificates of the owner's own.
+    pub own: Option<PemFiles>,
 }
 
 /// What an acknowledgement means.
@@ -71,6 +74,8 @@ pub struct ClientOptions {
     pub until: Until,
     /// What to do with a share that another source fills.
     pub holder: Holder,
+    /// Certificates of the owner's own.
+    pub own: Option<PemFiles>,
 }
 
 /// Whether somebody said which server is meant.

@@ -98,6 +98,7 @@ impl Server {
                 directory: options.directory.clone(),
                 placed: placed.keys().cloned().collect(),
             },
+            own: options.own,
         };
         let refused = |source| ServerError::Shares {
             path: options.directory.clone(),

@@ -4,6 +4,7 @@ use crate::daemon::join::{Enroller, Taken};
 use crate::host::devices::{Device, Devices, DevicesError, Enrolling};
 use crate::host::dirs::{Dirs, StateDir};
 use crate::host::invite::{self, InviteError, LocalInvite};
+use crate::host::own::{Own, OwnError, PemFiles};
 use crate::host::pending::Pending;
 use crate::host::pki::{Identity, Lifetimes, PkiError};
 use crate::host::private::PrivateError;
@@ -35,10 +36,16 @@ pub enum TrustError {
     /// The local invite could not be withdrawn.
     #[error("cannot withdraw the local invite")]
     Withdraw(#[from] PrivateError),
+    /// The owner's own certificates.
+    #[error("cannot use the certificates of `[tls]`")]
+    Own(#[from] OwnError),
     /// An invite has no secret.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
+
+/// How often certificates of the owner's own are read again.
+const OWN_PERIOD: Duration = Duration::from_secs(60);
 
 /// What a server decides of its trust.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +54,8 @@ pub struct TrustOptions {
     pub lifetimes: Lifetimes,
     /// Names that a new share cannot have.
     pub taken: Taken,
+    /// Certificates of the owner's own.
+    pub own: Option<PemFiles>,
 }
 
 /// For whom an invite is.
@@ -73,6 +82,7 @@ pub struct Trust {
     invite: LocalInvite,
     state: PathBuf,
     lifetimes: Lifetimes,
+    own: Option<PemFiles>,
     tls: Arc<ServerTls>,
     enroller: Arc<Enroller>,
 }
@@ -100,15 +110,21 @@ impl Trust {
         options: TrustOptions,
         now: SystemTime,
     ) -> Result<Self, TrustError> {
-        let TrustOptions { lifetimes, taken } = options;
+        let TrustOptions {
+            lifetimes,
+            taken,
+            own,
+        } = options;
+        let shown = own.as_ref().map(Own::load).transpose()?;
         let identity = Arc::new(Identity::open_with(state.path(), now, lifetimes)?);
         let devices = Arc::new(Devices::open(state.path())?);
         let invite = LocalInvite::new(&identity, addresses, state.directory())?;
         let enroller = Enroller::new(identity.clone(), devices.clone(), &invite, taken);
         let trust = Self {
-            tls: Arc::new(ServerTls::new(&identity, devices.clone())?),
+            tls: Arc::new(ServerTls::new(&identity, devices.clone(), shown)?),
             state: state.path().to_owned(),
             lifetimes,
+            own,
             enroller: Arc::new(enroller),
             dirs: dirs.clone(),
             identity,
@@ -150,7 +166,11 @@ impl Trust {
     /// How often [`refresh`](Self::refresh) is called for.
     #[must_use]
     pub fn refresh_period(&self) -> Duration {
-        (self.lifetimes.server / 12).clamp(Duration::from_millis(250), Duration::from_hours(24))
+        let longest = match self.own {
+            Some(_) => OWN_PERIOD,
+            None => Duration::from_hours(24),
+        };
+        (self.lifetimes.server / 12).clamp(Duration::from_millis(250), longest)
     }
 
     /// Makes an invite for one device of another machine, and remembers it. The local invite is good again, too.
@@ -195,16 +215,16 @@ impl Trust {
         Ok(self.devices.allow(new, rights)?)
     }
 
-    /// Makes the server's certificate anew if it ends soon, for servers that run for a year.
+    /// Makes the server's certificate anew if it ends soon, for servers that run for a year, and reads certificates of the
+    /// owner's own again.
     ///
     /// # Errors
     /// When keys or files cannot be made, read or written; the old certificate stays in use.
     pub fn refresh(&self) -> Result<(), TrustError> {
         let identity = Identity::open_with(&self.state, clock::wall(), self.lifetimes)?;
-        if identity.server_id() == self.server_id()
-            && identity.certificate() != self.identity.certificate()
-        {
-            self.tls.renew(&identity)?;
+        if identity.server_id() == self.server_id() {
+            let own = self.own.as_ref().map(Own::load).transpose()?;
+            self.tls.renew(&identity, own)?;
         }
         Ok(())
     }

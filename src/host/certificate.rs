@@ -61,6 +61,15 @@ pub fn subject(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, DamagedCerti
         .to_vec())
 }
 
+/// Who signed a certificate, as it stands in it (DER).
+///
+/// # Errors
+/// When it is no certificate.
+pub fn issuer(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, DamagedCertificate> {
+    let parsed = parse(certificate)?;
+    Ok(parsed.tbs_certificate.issuer.as_raw().to_vec())
+}
+
 /// How long a certificate is still valid: nothing when it has ended or has not begun.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ pub mod index;
 pub mod invite;
 pub mod joined;
 pub mod net;
+pub mod own;
 pub mod pem;
 pub mod pending;
 pub mod pki;

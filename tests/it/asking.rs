@@ -198,7 +198,7 @@ fn the_status_for_machines_has_its_fields() {
         &server["shares"][0],
         "name path writer connected entries version generation last_commit_age_ms drift problems paused",
     );
-    expect(&server["clients"][0], "device name share since_ms");
+    expect(&server["clients"][0], "device name share since_ms address");
     expect(
         client,
         "role source servers entries watches problems problems_total skipped skipped_total",

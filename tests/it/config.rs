@@ -116,7 +116,10 @@ fn the_committed_files_are_the_defaults_and_hold_every_key() {
             "server.toml",
             &["", "[limits]", "[tls]", "[log]", "[[share]]"][..],
         ),
-        ("client.toml", &["", "[watch]", "[limits]", "[log]"]),
+        (
+            "client.toml",
+            &["", "[watch]", "[tls]", "[limits]", "[log]"],
+        ),
     ];
     for (name, tables) in files {
         let text = fs::read_to_string(package().join("config").join(name)).unwrap();

@@ -99,7 +99,7 @@ pub(super) async fn keep(
                 if dial.once && (!patient || away_since.elapsed() > ONCE_PATIENCE) {
                     return Err(ClientError::Connect(error));
                 }
-                hint = Some(error.hint());
+                hint = Some(dial.connector.hint(&error));
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 format!("{error}{}", cause.unwrap_or_default())
             }
@@ -255,10 +255,13 @@ fn lost(dial: &Dial, server_id: &str, error: &PumpError) -> End {
     };
     let reason = match dial.connector.rejected(server_id, error) {
         Some(why @ Rejection::Revoked) if !dial.connector.may_enrol(server_id) => {
-            return End::Refused(Code::Revoked, format!("{why}; {}", why.hint()));
+            return End::Refused(
+                Code::Revoked,
+                format!("{why}; {}", dial.connector.advice(&why)),
+            );
         }
         Some(why) if dial.connector.may_enrol(server_id) => why.to_string(),
-        Some(why) => format!("{why}; {}", why.hint()),
+        Some(why) => format!("{why}; {}", dial.connector.advice(&why)),
         // It was killed, or its machine went: what the TLS library says of it helps nobody.
         None if error.kind() == ErrorKind::UnexpectedEof => "the server ended".to_owned(),
         None => error.to_string(),

@@ -18,6 +18,7 @@ use crate::daemon::options::{ClientOptions, Holder, Until};
 use crate::daemon::status::ClientStatus;
 use crate::engine::client::{Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
+use crate::host::own::{Own, OwnError};
 use crate::host::setid::SetIds;
 use crate::host::source::SourceRoot;
 use crate::wire::Code;
@@ -57,6 +58,9 @@ pub enum ClientError {
         /// Where they listen.
         servers: Vec<String>,
     },
+    /// The owner's own certificates.
+    #[error("cannot use the certificates of `[tls]`")]
+    Own(#[from] OwnError),
     /// Several shares could be meant.
     #[error("this device has joined the server for several shares, and none was named: {}", .shares.join(", "))]
     ManyShares {
@@ -123,7 +127,8 @@ impl Client {
         let root = SourceRoot::open(&options.directory).map_err(cannot_open)?;
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
         let claim = state.claim()?;
-        let connector = Arc::new(Connector::new(dirs));
+        options.own.as_ref().map(Own::load).transpose()?;
+        let connector = Arc::new(Connector::new(dirs).with_own(options.own.clone()));
         target::choose(&mut options, &connector)?;
         Ok(Self {
             options,

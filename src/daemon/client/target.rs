@@ -15,7 +15,8 @@ pub(super) fn choose(
     options: &mut ClientOptions,
     connector: &Connector,
 ) -> Result<(), ClientError> {
-    if options.choice == ServerChoice::Named {
+    // Who has certificates of one's own has joined nobody.
+    if options.choice == ServerChoice::Named || options.own.is_some() {
         return Ok(());
     }
     let mut joined = connector.joined_servers();

@@ -37,12 +37,21 @@ pub(super) async fn handshake(
     server: &str,
     config: Arc<ClientConfig>,
 ) -> Result<ClientStream, ConnectError> {
-    let tcp = net::connect(server)
-        .await
-        .map_err(|error| unreachable(server, error))?;
     // Not sent and not checked: the certificate's URI name is.
     let name =
         ServerName::try_from("syncd.invalid").map_err(|_| refused(server, Rejection::Version))?;
+    handshake_as(server, name, config).await
+}
+
+/// The same with a name that is sent and checked.
+pub(super) async fn handshake_as(
+    server: &str,
+    name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+) -> Result<ClientStream, ConnectError> {
+    let tcp = net::connect(server)
+        .await
+        .map_err(|error| unreachable(server, error))?;
     let shake = TlsConnector::from(config).connect_with(name, tcp, |connection| {
         connection.set_buffer_limit(Some(BUFFER_LIMIT));
     });

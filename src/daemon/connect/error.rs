@@ -1,6 +1,7 @@
 //! Why there is no connection, by what can be done about it.
 
 use crate::host::enrolment::EnrolmentError;
+use crate::host::own::OwnError;
 use crate::host::tls::Rejection;
 use crate::wire::JoinCode;
 use std::io;
@@ -50,6 +51,9 @@ pub enum ConnectError {
         /// What was dialled.
         server: String,
     },
+    /// Certificates of the owner's own cannot be used.
+    #[error("cannot use the certificates of `[tls]`")]
+    Own(#[source] OwnError),
     /// Keys or certificates could not be made or kept here.
     #[error("cannot keep this device's key")]
     Local(#[source] EnrolmentError),
@@ -84,7 +88,7 @@ impl ConnectError {
             } => ConnectKind::Unreachable,
             Self::Refused { .. } | Self::NotEnrolled { .. } => ConnectKind::Refused,
             Self::Version { .. } => ConnectKind::Version,
-            Self::Local(_) => ConnectKind::Local,
+            Self::Local(_) | Self::Own(_) => ConnectKind::Local,
         }
     }
 
@@ -119,6 +123,7 @@ impl ConnectError {
                 _ => "try again, and look at the server's log",
             },
             Self::Version { .. } => "install the same release of `syncd` on both sides",
+            Self::Own(_) => "`syncd certs init` makes a complete set",
             Self::Local(_) => "check the directory named above",
         }
     }

@@ -6,6 +6,7 @@
 mod dial;
 mod error;
 mod invited;
+mod own;
 mod renewal;
 
 pub use error::{ConnectError, ConnectKind};
@@ -14,6 +15,7 @@ pub use invited::Joined;
 use crate::host::dirs::Dirs;
 use crate::host::enrolment::{Enrolment, Enrolments};
 use crate::host::invite::{LocalInvite, local_invites};
+use crate::host::own::PemFiles;
 use crate::host::pki::DeviceKey;
 use crate::host::tls::{Rejection, explain, join_config, session_config};
 use crate::host::{clock, net};
@@ -53,6 +55,8 @@ pub struct Connector {
     dirs: Dirs,
     enrolments: Enrolments,
     device_name: String,
+    /// Certificates of the owner's own, instead of enrolments.
+    own: Option<PemFiles>,
     /// Servers that did not know this device: enrol again before the next connection.
     unknown: Mutex<HashSet<String>>,
     /// Servers that have revoked this device: its key is of no use any more.
@@ -67,9 +71,16 @@ impl Connector {
             enrolments: Enrolments::of(&dirs),
             dirs,
             device_name: net::host_name(),
+            own: None,
             unknown: Mutex::default(),
             revoked: Mutex::default(),
         }
+    }
+
+    /// The same with certificates of the owner's own, if any are named.
+    #[must_use]
+    pub fn with_own(self, own: Option<PemFiles>) -> Self {
+        Self { own, ..self }
     }
 
     /// The servers of this user and home that left an invite: where to dial when no address was given.
@@ -95,6 +106,9 @@ impl Connector {
     }
 
     async fn connect_to(&self, server: &str) -> Result<Connection, ConnectError> {
+        if let Some(files) = &self.own {
+            return own::connect(server, files).await;
+        }
         let (server_id, used) = match self.session(server, Use::Current).await? {
             Attempt::Open(connection) => return Ok(*connection),
             Attempt::Unpinned(server_id, used) => (server_id, used),
@@ -145,6 +159,28 @@ impl Connector {
 
     fn revoked(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a person can do about a server that does not accept this device.
+    #[must_use]
+    pub fn advice(&self, rejection: &Rejection) -> &'static str {
+        match rejection {
+            Rejection::UnknownDevice | Rejection::Revoked if self.own.is_some() => {
+                own::NOT_ENROLLED
+            }
+            Rejection::Authority if self.own.is_some() => own::AUTHORITY,
+            Rejection::PeerCertificate(_) | Rejection::Expired if self.own.is_some() => own::DATES,
+            other => other.hint(),
+        }
+    }
+
+    /// What a person can do about a connection that cannot be had.
+    #[must_use]
+    pub fn hint(&self, error: &ConnectError) -> &'static str {
+        match error {
+            ConnectError::Refused { source, .. } => self.advice(source),
+            other => other.hint(),
+        }
     }
 
     /// Whether a device that a server does not accept could enrol with it again by itself.

@@ -107,7 +107,7 @@ fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Builder, TlsErro
         .with_custom_certificate_verifier(verifier))
 }
 
-fn finish(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
+pub(super) fn finish(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

@@ -4,9 +4,11 @@
 //! Whom a server accepts is in `server`, whom a client believes in `client`. Connections are made in `daemon`.
 
 mod client;
+mod own;
 mod server;
 
 pub use client::{Pin, Presented, Presenting, invited_config, join_config, session_config};
+pub use own::own_config;
 pub use server::ServerTls;
 
 use rustls::crypto::aws_lc_rs::{self, cipher_suite};
@@ -68,6 +70,9 @@ pub enum Rejection {
     /// The peer's certificate is not acceptable.
     #[error("the peer's certificate is not acceptable: {0}")]
     PeerCertificate(String),
+    /// The peer's certificate is for other names.
+    #[error("the server's certificate is not for the name that was dialled")]
+    Name,
     /// What came is no TLS.
     #[error("the peer does not speak TLS")]
     NoTls,
@@ -97,6 +102,9 @@ impl Rejection {
             Self::PeerCertificate(_) => {
                 "compare the clocks of both machines, and restart the server: it renews its certificate"
             }
+            Self::Name => {
+                "dial a name or an address that stands in the server's certificate; `syncd certs init --host NAME` makes one for more names"
+            }
             Self::NoTls => "something else listens at this address",
             Self::Other(_) => "check what listens at this address",
         }
@@ -117,6 +125,9 @@ pub fn explain(error: &io::Error) -> Option<Rejection> {
         rustls::Error::InvalidCertificate(reason) => match reason {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 Rejection::Authority
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Rejection::Name
             }
             reason => Rejection::PeerCertificate(reason.to_string()),
         },

@@ -2,13 +2,16 @@
 
 use crate::host::certificate;
 use crate::host::devices::{DeviceInfo, Devices, NotServed};
+use crate::host::own::Own;
 use crate::host::pki::Identity;
+use crate::host::tls::own::ByHint;
 use crate::host::tls::{TlsError, provider};
 use crate::wire::{ALPN, ALPN_JOIN};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme, version,
@@ -29,23 +32,27 @@ struct Configs {
 }
 
 impl ServerTls {
-    /// Sets up TLS for a server's identity and its list of devices.
+    /// Sets up TLS for a server's identity and its list of devices, and for certificates of the owner's own.
     ///
     /// # Errors
     /// When the library refuses a key or certificate.
-    pub fn new(identity: &Identity, devices: Arc<Devices>) -> Result<Self, TlsError> {
+    pub fn new(
+        identity: &Identity,
+        devices: Arc<Devices>,
+        own: Option<Own>,
+    ) -> Result<Self, TlsError> {
         Ok(Self {
-            configs: RwLock::new(Configs::new(identity, devices.clone())?),
+            configs: RwLock::new(Configs::new(identity, devices.clone(), own)?),
             devices,
         })
     }
 
-    /// Goes on with another certificate of the same authority; connections that are open stay.
+    /// Goes on with other certificates; connections that are open stay.
     ///
     /// # Errors
     /// When the library refuses a key or certificate; nothing changes then.
-    pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
-        let configs = Configs::new(identity, self.devices.clone())?;
+    pub fn renew(&self, identity: &Identity, own: Option<Own>) -> Result<(), TlsError> {
+        let configs = Configs::new(identity, self.devices.clone(), own)?;
         *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
         Ok(())
     }
@@ -81,9 +88,12 @@ impl ServerTls {
 }
 
 impl Configs {
-    fn new(identity: &Identity, devices: Arc<Devices>) -> Result<Self, TlsError> {
+    fn new(identity: &Identity, devices: Arc<Devices>, own: Option<Own>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.add(identity.authority().clone())?;
+        if let Some(own) = &own {
+            roots.extend(own.roots.roots.iter().cloned());
+        }
         let chain =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
         let verifier = Arc::new(Enrolled { chain, devices });
@@ -92,9 +102,12 @@ impl Configs {
                 .with_protocol_versions(&[&version::TLS13])
         };
         let leaf = identity.certificate().clone();
+        let usual =
+            CertifiedKey::from_der(vec![leaf.clone()], identity.key().clone_key(), &provider())?;
+        let usual = Arc::new(usual);
         let session = builder()?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![leaf.clone()], identity.key().clone_key())?;
+            .with_cert_resolver(Arc::new(ByHint { usual, own }));
         // Whoever joins from elsewhere knows only the fingerprint of the authority, so it is sent along.
         let join = builder()?.with_no_client_auth().with_single_cert(
             vec![leaf, identity.authority().clone()],

@@ -1,0 +1,67 @@
+//! Connections with certificates of the owner's own: the name that is dialled is checked, and nothing is enrolled.
+
+use super::dial::{handshake_as, local, refused};
+use super::{ConnectError, Connection};
+use crate::host::certificate;
+use crate::host::own::{Own, PemFiles};
+use crate::host::tls::{Rejection, own_config};
+use rustls::pki_types::ServerName;
+use sha2::{Digest as _, Sha256};
+
+/// What to do when the server does not know the key.
+pub(super) const NOT_ENROLLED: &str = "enrol this device's key on the server: `syncd invite --certificate CLIENT.pem --name NAME --root` there, or with `--share NAME`";
+/// What to do when one side's authority is not the other's.
+pub(super) const AUTHORITY: &str = "`ca` in `[tls]` of each side has to hold the authority that signed the other side's certificate";
+
+/// What to do when a certificate has ended, or not begun.
+pub(super) const DATES: &str = "compare the clocks of both machines; `syncd certs init --renew` where the authority lies makes new certificates for the keys that are there";
+
+/// Opens a connection. The files are read each time, so that new ones are used without a restart.
+pub(super) async fn connect(server: &str, files: &PemFiles) -> Result<Connection, ConnectError> {
+    let own = Own::load(files).map_err(ConnectError::Own)?;
+    let shown = own.certificate().map(certificate::key_fingerprint);
+    let Some(Ok(device_id)) = shown else {
+        return Err(refused(server, Rejection::Authority));
+    };
+    let host = host_of(server);
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| refused(server, Rejection::Name))?;
+    let config = own_config(&own).map_err(local)?;
+    let stream = handshake_as(server, name, config).await?;
+    Ok(Connection {
+        stream,
+        server_id: server_id(host, &own),
+        device_id,
+    })
+}
+
+/// `HOST` of `HOST:PORT`, without the brackets of an address of IPv6.
+fn host_of(server: &str) -> &str {
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
+}
+
+/// What stands for the server's id, which such a certificate does not have: its name under its authorities.
+fn server_id(host: &str, own: &Own) -> String {
+    let mut hash = Sha256::new();
+    hash.update(host);
+    for subject in own.roots.subjects() {
+        hash.update(subject.as_ref());
+    }
+    let digest = data_encoding::HEXLOWER.encode(&hash.finalize());
+    digest.chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn the_host_of_an_address() {
+        assert_eq!(host_of("backup.example:7440"), "backup.example");
+        assert_eq!(host_of("[2001:db8::1]:7440"), "2001:db8::1");
+        assert_eq!(host_of("192.0.2.1:1"), "192.0.2.1");
+    }
+}
