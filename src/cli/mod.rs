@@ -4,6 +4,7 @@
 //! failure into a [`report::Report`] with an exit code. It decides nothing about trees; `daemon` does the work.
 
 mod ask;
+mod certs;
 mod clients;
 mod demo;
 mod flush;
@@ -77,6 +78,8 @@ enum Command {
     Clients(clients::ClientsArguments),
     /// Take a device's rights away, at once and for good
     Revoke(revoke::RevokeArguments),
+    /// Make certificates of your own, for `[tls]` in the settings
+    Certs(certs::CertsArguments),
     /// Mirror a small tree with a real server and a real client in this terminal
     Demo,
     /// Print the completions of a shell
@@ -122,6 +125,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Join(arguments) => join::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),
         Command::Revoke(arguments) => revoke::run(&arguments),
+        Command::Certs(arguments) => certs::run(&arguments),
         Command::Demo => demo::run(&overrides),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),

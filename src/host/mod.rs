@@ -4,6 +4,7 @@
 //! engine.
 
 pub mod certificate;
+pub mod certset;
 pub mod clock;
 pub mod control;
 pub mod database;

@@ -135,7 +135,7 @@ impl Identity {
         let server_id = server_id(&authority).ok_or_else(no_authority)?;
         let key = KeyPair::try_from(&pem::private_key(&text).map_err(|_| no_authority())?)
             .map_err(|_| no_authority())?;
-        if spki(&authority)? != key.subject_public_key_info() {
+        if !is_key_of(&key, &authority) {
             return Err(no_authority());
         }
         let issuer = Issuer::from_ca_cert_der(&authority, key)?;
@@ -350,13 +350,15 @@ fn is_current(
     server_id(certificate).is_some_and(|id| server_id(authority) == Some(id))
         && renewal_due(certificate, now).is_ok_and(|due| !due)
         && verify_server(certificate, authority, now).is_ok()
-        && KeyPair::try_from(key).is_ok_and(|key| {
-            spki(certificate).is_ok_and(|spki| spki == key.subject_public_key_info())
-        })
+        && KeyPair::try_from(key).is_ok_and(|key| is_key_of(&key, certificate))
 }
 
 /// What all certificates have in common; a fresh serial, because the default repeats for the same key.
-fn leaf(name: &str, now: SystemTime, validity: Duration) -> Result<CertificateParams, PkiError> {
+pub(super) fn leaf(
+    name: &str,
+    now: SystemTime,
+    validity: Duration,
+) -> Result<CertificateParams, PkiError> {
     let mut serial = random::bytes::<16>()?;
     // Positive and of full length in DER.
     serial[0] = serial[0] & 0x7f | 0x40;
@@ -369,6 +371,11 @@ fn leaf(name: &str, now: SystemTime, validity: Duration) -> Result<CertificatePa
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.use_authority_key_identifier_extension = true;
     Ok(params)
+}
+
+/// Whether a key is the one of a certificate.
+pub(super) fn is_key_of(key: &KeyPair, certificate: &CertificateDer<'_>) -> bool {
+    spki(certificate).is_ok_and(|spki| spki == key.subject_public_key_info())
 }
 
 fn common_name(name: &str) -> DistinguishedName {

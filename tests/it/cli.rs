@@ -19,6 +19,7 @@ fn help_and_version_go_to_standard_output() {
         "join",
         "clients",
         "revoke",
+        "certs",
         "demo",
         "completions",
         "man",
