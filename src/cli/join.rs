@@ -67,10 +67,11 @@ fn told(joined: &Joined, connector: &Connector) -> String {
 
 fn explain(error: &ConnectError) -> Report {
     let kind = match (error, error.kind()) {
-        (ConnectError::NotEnrolled { .. }, _) | (_, ConnectKind::Refused) => Kind::Refused,
+        (ConnectError::NotEnrolled { .. }, _)
+        | (_, ConnectKind::Refused | ConnectKind::NoInvite) => Kind::Refused,
         (_, ConnectKind::Version) => Kind::Version,
         (_, ConnectKind::Local) => Kind::Storage,
-        (_, ConnectKind::Unreachable | ConnectKind::NoInvite) => Kind::Unreachable,
+        (_, ConnectKind::Unreachable) => Kind::Unreachable,
     };
     Report::from_error(kind, error).hint(error.hint())
 }

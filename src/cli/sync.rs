@@ -185,9 +185,9 @@ fn explain(error: &ClientError) -> Report {
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
         ClientError::Broken(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
-        ClientError::Connect(error) => match error.kind() {
-            ConnectKind::Unreachable | ConnectKind::NoInvite => Kind::Unreachable,
-            ConnectKind::Refused => Kind::Refused,
+        ClientError::Connect(error) | ClientError::Unaccepted(error) => match error.kind() {
+            ConnectKind::Unreachable => Kind::Unreachable,
+            ConnectKind::NoInvite | ConnectKind::Refused => Kind::Refused,
             ConnectKind::Version => Kind::Version,
             ConnectKind::Local => Kind::Storage,
         },
@@ -200,7 +200,7 @@ fn explain(error: &ClientError) -> Report {
     };
     let report = Report::from_error(kind, error);
     match error {
-        ClientError::Connect(error) => report.hint(error.hint()),
+        ClientError::Connect(error) | ClientError::Unaccepted(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
         ClientError::Own(_) => report.hint(super::settings::OWN_HINT),

@@ -1,6 +1,7 @@
 //! Enrolment: the server's answer to `join`, and the client's side of the exchange. One bounded frame each way; the
 //! deadline is the caller's.
 
+use crate::daemon::turned_away::Budget;
 use crate::host::clock;
 use crate::host::devices::{DeviceInfo, Devices, DevicesError, Enrolling};
 use crate::host::invite::LocalInvite;
@@ -17,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
@@ -84,7 +85,7 @@ pub struct Enroller {
     devices: Arc<Devices>,
     local: [u8; 32],
     taken: Taken,
-    refusals: Mutex<Refusals>,
+    refusals: Budget,
 }
 
 /// Names that a new share cannot have.
@@ -116,7 +117,7 @@ impl Enroller {
             devices,
             local: Sha256::digest(invite.secret.as_bytes()).into(),
             taken,
-            refusals: Mutex::default(),
+            refusals: Budget::new(REFUSAL_BURST, REFUSAL_INTERVAL),
         }
     }
 
@@ -274,10 +275,7 @@ impl Enroller {
 
     /// Takes one from the budget of refusals. Only wrong secrets use it up, so guessing locks out nobody else.
     fn may_refuse(&self) -> bool {
-        self.refusals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(Instant::now())
+        self.refusals.take(Instant::now())
     }
 }
 
@@ -294,57 +292,5 @@ fn refused(code: JoinCode, message: &str) -> JoinAnswer {
     JoinAnswer::Refused {
         code,
         message: message.to_owned(),
-    }
-}
-
-/// A budget that refills with time.
-#[derive(Debug)]
-struct Refusals {
-    left: u32,
-    since: Option<Instant>,
-}
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self {
-            left: REFUSAL_BURST,
-            since: None,
-        }
-    }
-}
-
-impl Refusals {
-    fn take(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let earned =
-            now.saturating_duration_since(since).as_millis() / REFUSAL_INTERVAL.as_millis();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(earned).min(REFUSAL_BURST);
-            self.since = Some(now);
-        }
-        let granted = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        granted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{REFUSAL_BURST, REFUSAL_INTERVAL, Refusals};
-    use tokio::time::Instant;
-
-    #[test]
-    fn refusals_run_out_and_come_back_with_time() {
-        let mut refusals = Refusals::default();
-        let start = Instant::now();
-        assert!((0..REFUSAL_BURST).all(|_| refusals.take(start)));
-        assert!(!refusals.take(start));
-        assert!(!refusals.take(start + REFUSAL_INTERVAL / 2));
-        assert!(refusals.take(start + REFUSAL_INTERVAL));
-        assert!(!refusals.take(start + REFUSAL_INTERVAL));
-        let later = start + 1000 * REFUSAL_INTERVAL;
-        assert!((0..REFUSAL_BURST).all(|_| refusals.take(later)));
-        assert!(!refusals.take(later));
     }
 }

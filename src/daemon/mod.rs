@@ -19,3 +19,4 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+mod turned_away;

@@ -6,6 +6,7 @@
 
 use crate::daemon::severable::Severable;
 use crate::daemon::trust::Trust;
+use crate::daemon::turned_away::TurnedAway;
 use crate::host::devices::DeviceInfo;
 use crate::host::tls::BUFFER_LIMIT;
 use crate::host::{clock, net};
@@ -92,6 +93,7 @@ pub async fn run<H, F>(
         handler,
         pending: Mutex::default(),
         clients: AtomicUsize::new(0),
+        turned_away: TurnedAway::default(),
     });
     let mut tasks = JoinSet::new();
     let mut starved = false;
@@ -168,6 +170,7 @@ struct Door<H> {
     handler: H,
     pending: Mutex<Pending>,
     clients: AtomicUsize,
+    turned_away: TurnedAway,
 }
 
 /// Connections without proof, oldest first.
@@ -261,7 +264,7 @@ where
                 Box::pin(self.admit(*stream, peer, device)).await;
             }
             Ok(Arrived::Done) => {}
-            Err(error) => tracing::debug!(%peer, %error, "connection refused"),
+            Err(error) => self.turned_away.note(peer, &error),
         }
     }
 

@@ -17,6 +17,7 @@ mod faults;
 mod large;
 mod live;
 mod logs;
+mod own;
 mod settings;
 mod shares;
 mod sim;

@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::mirror::{Input, Link};
 use super::renewal::{Met, invited_share, renew, renewed};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
-use crate::daemon::connect::{ClientStream, ConnectKind, Connection, Connector};
+use crate::daemon::connect::{ClientStream, ConnectError, ConnectKind, Connection, Connector};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::engine::client::Welcome;
 use crate::host::setid::SetIds;
@@ -53,6 +53,8 @@ enum End {
     Stopped,
     Lost(String),
     Refused(Code, String),
+    /// The server does not accept this device's certificate.
+    Unaccepted(ConnectError),
 }
 
 /// Keeps a session open until `stop`.
@@ -92,16 +94,15 @@ pub(super) async fn keep(
                 }
             }
             Err(error) => {
-                let patient = matches!(
-                    error.kind(),
-                    ConnectKind::Unreachable | ConnectKind::NoInvite
-                );
-                if dial.once && (!patient || away_since.elapsed() > ONCE_PATIENCE) {
+                // Who hears nothing waits; who is told that nothing can be done without somebody's help does not.
+                if dial.once && error.kind() != ConnectKind::Unreachable {
+                    return Err(ClientError::Unaccepted(error));
+                }
+                if dial.once && away_since.elapsed() > ONCE_PATIENCE {
                     return Err(ClientError::Connect(error));
                 }
-                hint = Some(dial.connector.hint(&error));
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                format!("{error}{}", cause.unwrap_or_default())
+                hint = Some(error.hint());
+                caused(&error)
             }
         };
         let wait = jittered(pause);
@@ -122,6 +123,8 @@ fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, Cl
     let reason = match end {
         End::Stopped => return Ok(None),
         End::Lost(reason) => reason,
+        End::Unaccepted(error) if dial.once => return Err(ClientError::Unaccepted(error)),
+        End::Unaccepted(error) => format!("{}; {}", caused(&error), error.hint()),
         End::Refused(code, message) => {
             let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
             let lasting = matches!(
@@ -146,6 +149,12 @@ fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, Cl
         });
     }
     Ok(Some(reason))
+}
+
+/// An error with its cause, in one line.
+fn caused(error: &ConnectError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 fn note(shared: &SharedLine, reason: &str, hint: Option<&str>, wait: Duration) {
@@ -254,14 +263,20 @@ fn lost(dial: &Dial, server_id: &str, error: &PumpError) -> End {
         return End::Lost(format!("lost the server at `{}`: {error}", dial.address));
     };
     let reason = match dial.connector.rejected(server_id, error) {
-        Some(why @ Rejection::Revoked) if !dial.connector.may_enrol(server_id) => {
-            return End::Refused(
-                Code::Revoked,
-                format!("{why}; {}", dial.connector.advice(&why)),
-            );
-        }
         Some(why) if dial.connector.may_enrol(server_id) => why.to_string(),
-        Some(why) => format!("{why}; {}", dial.connector.advice(&why)),
+        Some(why @ Rejection::Revoked) => {
+            let unaccepted = dial.connector.unaccepted(&dial.address, why.clone());
+            return End::Refused(Code::Revoked, format!("{why}; {}", unaccepted.hint()));
+        }
+        Some(
+            why @ (Rejection::UnknownDevice
+            | Rejection::Expired
+            | Rejection::Authority
+            | Rejection::Unfit
+            | Rejection::Version),
+        ) => return End::Unaccepted(dial.connector.unaccepted(&dial.address, why)),
+        // Any of these can come of a line that changes bytes.
+        Some(why) => format!("{why}; {}", why.hint()),
         // It was killed, or its machine went: what the TLS library says of it helps nobody.
         None if error.kind() == ErrorKind::UnexpectedEof => "the server ended".to_owned(),
         None => error.to_string(),

@@ -70,6 +70,9 @@ pub enum ClientError {
     /// `--once`: no connection could be made.
     #[error("gave up after {} s", ONCE_PATIENCE.as_secs())]
     Connect(#[source] ConnectError),
+    /// `--once`: the server does not know this device, or one side does not accept the other.
+    #[error(transparent)]
+    Unaccepted(ConnectError),
     /// `--once`: the server was there and went.
     #[error("the server at `{server}` was lost: {reason}")]
     Lost {
@@ -98,7 +101,7 @@ impl ClientError {
     #[must_use]
     pub fn connect_kind(&self) -> Option<ConnectKind> {
         match self {
-            Self::Connect(error) => Some(error.kind()),
+            Self::Connect(error) | Self::Unaccepted(error) => Some(error.kind()),
             _ => None,
         }
     }

@@ -90,6 +90,7 @@ pub(super) fn refused(server: &str, source: Rejection) -> ConnectError {
     ConnectError::Refused {
         server: server.to_owned(),
         source,
+        own: false,
     }
 }
 

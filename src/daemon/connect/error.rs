@@ -1,5 +1,6 @@
 //! Why there is no connection, by what can be done about it.
 
+use super::own;
 use crate::host::enrolment::EnrolmentError;
 use crate::host::own::OwnError;
 use crate::host::tls::Rejection;
@@ -34,6 +35,8 @@ pub enum ConnectError {
         server: String,
         /// Why.
         source: Rejection,
+        /// Whether certificates of the owner's own were shown.
+        own: bool,
     },
     /// The server does not enrol this device.
     #[error("the server at `{server}` does not enrol this device: {message}")]
@@ -101,6 +104,19 @@ impl ConnectError {
         }
     }
 
+    /// The same for whoever shows certificates of the owner's own.
+    #[must_use]
+    pub(super) fn with_own(self) -> Self {
+        match self {
+            Self::Refused { server, source, .. } => Self::Refused {
+                server,
+                source,
+                own: true,
+            },
+            other => other,
+        }
+    }
+
     /// What a person can do.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -109,6 +125,9 @@ impl ConnectError {
             Self::NoInvite { .. } => {
                 "`syncd invite` on the server's machine prints a line for `syncd join` here; a server of the same user, with the same HOME, on this machine needs none"
             }
+            Self::Refused {
+                source, own: true, ..
+            } => own::hint(source),
             Self::Refused { source, .. } => source.hint(),
             Self::NotEnrolled { code, .. } => match code {
                 JoinCode::Used | JoinCode::Expired => {

@@ -107,7 +107,9 @@ impl Connector {
 
     async fn connect_to(&self, server: &str) -> Result<Connection, ConnectError> {
         if let Some(files) = &self.own {
-            return own::connect(server, files).await;
+            return own::connect(server, files)
+                .await
+                .map_err(ConnectError::with_own);
         }
         let (server_id, used) = match self.session(server, Use::Current).await? {
             Attempt::Open(connection) => return Ok(*connection),
@@ -161,25 +163,18 @@ impl Connector {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a person can do about a server that does not accept this device.
+    /// The failure that stands behind what a server said of this device's certificate.
     #[must_use]
-    pub fn advice(&self, rejection: &Rejection) -> &'static str {
-        match rejection {
-            Rejection::UnknownDevice | Rejection::Revoked if self.own.is_some() => {
-                own::NOT_ENROLLED
-            }
-            Rejection::Authority if self.own.is_some() => own::AUTHORITY,
-            Rejection::PeerCertificate(_) | Rejection::Expired if self.own.is_some() => own::DATES,
-            other => other.hint(),
-        }
-    }
-
-    /// What a person can do about a connection that cannot be had.
-    #[must_use]
-    pub fn hint(&self, error: &ConnectError) -> &'static str {
-        match error {
-            ConnectError::Refused { source, .. } => self.advice(source),
-            other => other.hint(),
+    pub fn unaccepted(&self, server: &str, rejection: Rejection) -> ConnectError {
+        let error = match rejection {
+            Rejection::Version => ConnectError::Version {
+                server: server.to_owned(),
+            },
+            rejection => refused(server, rejection),
+        };
+        match self.own {
+            Some(_) => error.with_own(),
+            None => error,
         }
     }
 
@@ -188,7 +183,7 @@ impl Connector {
     pub fn may_enrol(&self, server_id: &str) -> bool {
         local_invites(&self.dirs)
             .iter()
-            .any(|invite| invite.server_id == server_id)
+            .any(|invite| self.own.is_none() && invite.server_id == server_id)
     }
 
     /// Tries a session with what this home is enrolled with.

@@ -8,13 +8,27 @@ use crate::host::tls::{Rejection, own_config};
 use rustls::pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 
-/// What to do when the server does not know the key.
-pub(super) const NOT_ENROLLED: &str = "enrol this device's key on the server: `syncd invite --certificate CLIENT.pem --name NAME --root` there, or with `--share NAME`";
-/// What to do when one side's authority is not the other's.
-pub(super) const AUTHORITY: &str = "`ca` in `[tls]` of each side has to hold the authority that signed the other side's certificate";
-
-/// What to do when a certificate has ended, or not begun.
-pub(super) const DATES: &str = "compare the clocks of both machines; `syncd certs init --renew` where the authority lies makes new certificates for the keys that are there";
+/// What a person can do about a server that does not accept such a certificate, or shows one that is not accepted.
+pub(super) fn hint(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::UnknownDevice => {
+            "enrol this device's key on the server's machine: `syncd invite --certificate CLIENT.pem --name NAME --root`, or with `--share NAME`"
+        }
+        Rejection::Revoked => {
+            "a revoked key stays so: make another one, and enrol it on the server's machine with `syncd invite --certificate CLIENT.pem --name NAME --root`"
+        }
+        Rejection::Authority => {
+            "`ca` in `[tls]` of each side has to hold the authority that signed the other side's certificate; check what listens at this address, too"
+        }
+        Rejection::PeerCertificate(_) | Rejection::Expired => {
+            "compare the clocks of both machines; `syncd certs init --renew` where the authority lies makes new certificates for the keys that are there"
+        }
+        Rejection::Unfit => {
+            "the certificate has to be one for clients (extended key usage `clientAuth`); `syncd certs init` makes such ones"
+        }
+        other => other.hint(),
+    }
+}
 
 /// Opens a connection. The files are read each time, so that new ones are used without a restart.
 pub(super) async fn connect(server: &str, files: &PemFiles) -> Result<Connection, ConnectError> {

@@ -55,12 +55,18 @@ pub enum Rejection {
     /// The server does not know this device (any more): it may enrol again.
     #[error("the server does not know this device")]
     UnknownDevice,
+    /// The client showed no certificate (only seen by servers).
+    #[error("the client shows no certificate")]
+    NoCertificate,
     /// The device was revoked.
     #[error("the server has revoked this device")]
     Revoked,
     /// The peer finds our certificate ended, or not begun.
     #[error("the peer finds this certificate expired or not yet valid; compare the clocks")]
     Expired,
+    /// The peer finds our certificate made for something else.
+    #[error("the peer does not take this certificate: it is damaged, or not made for this side")]
+    Unfit,
     /// The certificate is of another authority than the peer's.
     #[error("the certificate is of another authority")]
     Authority,
@@ -86,7 +92,7 @@ impl Rejection {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::UnknownDevice => {
+            Self::UnknownDevice | Self::NoCertificate => {
                 "the server does not have this device in its list (any more): `syncd invite` there and `syncd join` here enrol it"
             }
             Self::Revoked => {
@@ -97,6 +103,9 @@ impl Rejection {
             }
             Self::Authority => {
                 "it is not the server that this home knows: check what listens at this address; a server whose state was deleted or replaced takes a new `syncd invite` and `syncd join`"
+            }
+            Self::Unfit => {
+                "a new `syncd invite` on the server and `syncd join` here give this device another certificate"
             }
             Self::Version => "install the same release of `syncd` on both sides",
             Self::PeerCertificate(_) => {
@@ -129,8 +138,12 @@ pub fn explain(error: &io::Error) -> Option<Rejection> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Rejection::Name
             }
+            // Only servers say these, of clients.
+            CertificateError::Revoked => Rejection::Revoked,
+            CertificateError::ApplicationVerificationFailure => Rejection::UnknownDevice,
             reason => Rejection::PeerCertificate(reason.to_string()),
         },
+        rustls::Error::NoCertificatesPresented => Rejection::NoCertificate,
         rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => {
             Rejection::NoTls
         }
@@ -145,6 +158,9 @@ fn by_alert(alert: AlertDescription) -> Rejection {
         }
         AlertDescription::CertificateRevoked => Rejection::Revoked,
         AlertDescription::CertificateExpired => Rejection::Expired,
+        AlertDescription::UnsupportedCertificate
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown => Rejection::Unfit,
         AlertDescription::UnknownCA | AlertDescription::DecryptError => Rejection::Authority,
         AlertDescription::NoApplicationProtocol | AlertDescription::ProtocolVersion => {
             Rejection::Version
