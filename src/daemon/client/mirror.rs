@@ -4,7 +4,7 @@ use super::ClientError;
 use super::asked::Asked;
 use super::bench::Bench;
 use super::notes::Notes;
-use super::uploader::{Job, Uploader};
+use super::{readers::Uploader, uploader::Job};
 use crate::daemon::changes;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::debounce::Hint;
@@ -162,7 +162,7 @@ pub(super) fn run(
     if let Some(bench) = &mut looped.bench {
         bench.finish(runtime);
     }
-    looped.uploader.end();
+    looped.uploader.end(runtime);
     Ok(last)
 }
 

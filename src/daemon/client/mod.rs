@@ -8,6 +8,7 @@ mod connection;
 mod handle;
 mod mirror;
 mod notes;
+mod readers;
 mod renewal;
 mod target;
 mod sender;

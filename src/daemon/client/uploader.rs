@@ -14,19 +14,13 @@ use crate::model::{Digest, RelPath};
 use crate::wire::{Request, WirePath};
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How many files are read at a time.
-const READERS: usize = 2;
 /// Bytes that are read at once.
 const CHUNK: usize = 1024 * 1024;
-/// Bytes of recipes that are kept for one mirror: those of some 100 GB of content.
-const RECIPE_BYTES: u64 = 256 * 1024 * 1024;
 /// After so many chunks, whether the file still is what it was.
 const CHECK: usize = 64;
 
@@ -36,74 +30,18 @@ pub(super) struct Job {
     pub(super) job: UploadJob,
 }
 
-/// The readers and the queue before them.
-pub(super) struct Uploader {
-    jobs: Option<SyncSender<Job>>,
-}
-
-struct Reader {
-    root: SourceRoot,
-    block_size: Option<u32>,
-    recipes: Arc<RecipeStore>,
-    inputs: mpsc::Sender<Input>,
-    runtime: Handle,
-    stop: CancellationToken,
-}
-
-impl Uploader {
-    pub(super) fn start(
-        root: SourceRoot,
-        private: &Path,
-        block_size: Option<u32>,
-        inputs: mpsc::Sender<Input>,
-        runtime: &Handle,
-        stop: &CancellationToken,
-    ) -> Self {
-        // As deep as the engine's limit of uploads under way, and more: pushing never waits.
-        let (jobs, queue) = sync_channel::<Job>(1024);
-        let queue = Arc::new(Mutex::new(queue));
-        let recipes = Arc::new(RecipeStore::open(&private.join("recipes"), RECIPE_BYTES));
-        for _ in 0..READERS {
-            let queue = Arc::clone(&queue);
-            let reader = Reader {
-                root: root.clone(),
-                block_size,
-                recipes: Arc::clone(&recipes),
-                inputs: inputs.clone(),
-                runtime: runtime.clone(),
-                stop: stop.clone(),
-            };
-            runtime.spawn_blocking(move || {
-                while let Some(job) = next(&queue) {
-                    reader.work(&job);
-                }
-            });
-        }
-        Self { jobs: Some(jobs) }
-    }
-
-    pub(super) fn push(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            drop(jobs.send(job));
-        }
-    }
-
-    /// Lets the readers end when they are done with what they have in hand.
-    pub(super) fn end(&mut self) {
-        self.jobs = None;
-    }
-}
-
-fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
-    queue
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .recv()
-        .ok()
+/// A thread's share of the work.
+pub(super) struct Reader {
+    pub(super) root: SourceRoot,
+    pub(super) block_size: Option<u32>,
+    pub(super) recipes: Arc<RecipeStore>,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) runtime: Handle,
+    pub(super) stop: CancellationToken,
 }
 
 impl Reader {
-    fn work(&self, job: &Job) {
+    pub(super) fn work(&self, job: &Job) {
         let outcome = match self.read(job) {
             Ok((found, digest)) => {
                 // The engine hears of it before the server can answer.
