@@ -20,3 +20,4 @@ pub mod status;
 mod testing;
 pub mod trust;
 mod turned_away;
+mod waiting;

@@ -1,20 +1,20 @@
 //! The loop that accepts connections, proves who they are, and hands devices to a session.
 //!
-//! Whoever has not proven anything holds a place among a bounded number, of which the oldest gives way, so idlers never
+//! Whoever has not proven anything holds a place among a bounded number, of which an old one gives way, so idlers never
 //! keep a device out; devices have a bound of their own. No error of `accept` ends the loop. What a device says is the
 //! handler's business.
 
 use crate::daemon::severable::Severable;
 use crate::daemon::trust::Trust;
 use crate::daemon::turned_away::TurnedAway;
+use crate::daemon::waiting::{Pending, network};
 use crate::host::devices::DeviceInfo;
 use crate::host::tls::BUFFER_LIMIT;
 use crate::host::{clock, net};
 use crate::model::limits::HANDSHAKE_SECONDS;
 use crate::wire::{ALPN, ALPN_JOIN, Code, Response, encode};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -112,7 +112,7 @@ pub async fn run<H, F>(
         match accepted {
             Ok((stream, peer)) => {
                 starved = false;
-                let place = door.enter();
+                let place = door.enter(peer.ip());
                 tasks.spawn(door.clone().serve(stream, peer, place, Instant::now()));
             }
             Err(error) if is_of_the_peer(&error) => {}
@@ -173,13 +173,6 @@ struct Door<H> {
     turned_away: TurnedAway,
 }
 
-/// Connections without proof, oldest first.
-#[derive(Default)]
-struct Pending {
-    next: u64,
-    places: BTreeMap<u64, CancellationToken>,
-}
-
 /// A place among those without proof.
 struct Place {
     number: u64,
@@ -191,31 +184,28 @@ impl<H> Door<H> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a place, the oldest one's if all are taken.
-    fn enter(&self) -> Place {
+    /// Gives a place, if all are taken an old one of the largest crowd's.
+    fn enter(&self, peer: IpAddr) -> Place {
         let mut pending = self.pending();
-        while pending.places.len() >= self.limits.max_unauthenticated
-            && let Some((_, oldest)) = pending.places.pop_first()
-        {
-            oldest.cancel();
+        while pending.places.len() >= self.limits.max_unauthenticated {
+            pending.make_room();
         }
         pending.next += 1;
         let place = Place {
             number: pending.next,
             gone: CancellationToken::new(),
         };
-        pending.places.insert(place.number, place.gone.clone());
+        let held = (place.gone.clone(), network(peer));
+        pending.places.insert(place.number, held);
         place
     }
 
-    /// Frees the places of the older half; tells whether there was any.
+    /// Frees half of the places; tells whether there was any.
     fn evict(&self) -> bool {
         let mut pending = self.pending();
         let count = pending.places.len().div_ceil(2);
         for _ in 0..count {
-            if let Some((_, oldest)) = pending.places.pop_first() {
-                oldest.cancel();
-            }
+            pending.make_room();
         }
         count > 0
     }
@@ -226,7 +216,7 @@ impl<H> Door<H> {
 
     /// Sends everybody away who has proven nothing.
     fn close(&self) {
-        for token in std::mem::take(&mut self.pending().places).into_values() {
+        for (token, _) in std::mem::take(&mut self.pending().places).into_values() {
             token.cancel();
         }
     }

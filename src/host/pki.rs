@@ -4,6 +4,8 @@
 //! certificates of the authority and of the server. A device is known by the SHA-256 of its public key. Nothing here
 //! decides whom to trust; that is in `host::tls` and `host::devices`.
 
+pub use crate::host::names::{MAX_DEVICE_NAME, clean_name, clean_text};
+
 use crate::host::certificate::{
     BACKDATE, DamagedCertificate, SERVER_URI, fingerprint, renewal_due, server_id, spki,
     verify_server,
@@ -46,8 +48,6 @@ impl Default for Lifetimes {
     }
 }
 
-/// Longest name of a device, in characters.
-pub const MAX_DEVICE_NAME: usize = 64;
 /// Longest PEM file, in bytes.
 pub const MAX_PEM: u64 = 64 * 1024;
 
@@ -278,24 +278,6 @@ impl DeviceKey {
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name("syncd device");
         Ok(params.serialize_request(&self.0)?.pem()?)
-    }
-}
-
-/// A peer's text fit for a log and a terminal: without control characters, of at most `limit` characters.
-#[must_use]
-pub fn clean_text(text: &str, limit: usize) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(limit)
-        .collect()
-}
-
-/// A device's name: as [`clean_text`], not empty and of at most [`MAX_DEVICE_NAME`] characters.
-#[must_use]
-pub fn clean_name(name: &str) -> String {
-    match clean_text(name, MAX_DEVICE_NAME).trim() {
-        "" => "device".to_owned(),
-        name => name.to_owned(),
     }
 }
 

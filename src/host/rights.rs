@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What may be done with a share. The greater includes the smaller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -108,6 +109,42 @@ impl Rights {
     pub fn renew(&mut self, newer: Self) {
         self.shares.extend(newer.shares);
         self.everywhere = newer.everywhere.or(self.everywhere);
+    }
+}
+
+/// Rights that may change while a connection lasts: the list of devices sets them, each request is held against them.
+#[derive(Clone, Debug, Default)]
+pub struct LiveRights(Arc<RwLock<Rights>>);
+
+impl LiveRights {
+    /// As they are now.
+    #[must_use]
+    pub fn get(&self) -> Rights {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether something may be done with a share (`None`: the directory itself).
+    #[must_use]
+    pub fn allow(&self, share: Option<&str>, wanted: Access) -> bool {
+        let rights = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rights.allow(share, wanted)
+    }
+
+    /// Changes them for all who hold them.
+    pub fn set(&self, rights: &Rights) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *held != *rights {
+            held.clone_from(rights);
+        }
+    }
+}
+
+impl From<Rights> for LiveRights {
+    fn from(rights: Rights) -> Self {
+        Self(Arc::new(RwLock::new(rights)))
     }
 }
 

@@ -479,3 +479,24 @@ fn a_server_says_how_to_be_reached_and_which_one_is_meant() {
         assert!(run.err.contains("syncd server -d DIR"), "{}", run.err);
     }
 }
+
+#[test]
+fn rights_that_are_taken_away_hold_for_a_connection_that_is_open() {
+    let host = Host::new();
+    let source = host.sandbox.dir("source");
+    files::write(&source, "f", "1");
+    host.join("laptop", &["--share", "photos"]);
+    let mut client = host.live("laptop", "source");
+    let mirrored = host.sandbox.path("mirror/photos");
+    let arrived = || mirrored.join("f").exists();
+    assert!(wait::until(wait::PATIENCE, arrived), "{}", client.err());
+    host.join("laptop", &["--share", "photos", "--read-only"]);
+    assert_eq!(host.client("laptop")["shares"][0]["access"], "read");
+    files::write(&source, "g", "2");
+    let code = client.end(wait::PATIENCE).code();
+    assert_eq!(code, Some(5), "{}", client.err());
+    let said = "may not write the share `photos`";
+    assert!(client.err().contains(said), "{}", client.err());
+    assert!(!mirrored.join("g").exists());
+    assert!(arrived());
+}

@@ -127,7 +127,7 @@ mod tests {
                     id: "a".to_owned(),
                     name: "a".to_owned(),
                     local: false,
-                    rights,
+                    rights: rights.into(),
                     revoked: CancellationToken::new(),
                 };
                 for (request, needed) in all() {

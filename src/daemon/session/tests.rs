@@ -38,7 +38,7 @@ fn device(id: &str) -> DeviceInfo {
         id: id.to_owned(),
         name: format!("device {id}"),
         local: true,
-        rights: Rights::all(),
+        rights: Rights::all().into(),
         revoked: CancellationToken::new(),
     }
 }

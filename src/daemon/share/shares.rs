@@ -99,9 +99,9 @@ impl Shares {
     /// # Errors
     /// When the client may not, another holds it, or the directory cannot be used so.
     pub fn attach(&self, name: Option<&str>, claim: &Claim) -> Result<Held, Refusal> {
-        let rights = &claim.device.rights;
+        let rights = claim.device.rights.get();
         if !rights.allow(name, Access::Write) {
-            return Err(forbidden(rights, name));
+            return Err(forbidden(&rights, name));
         }
         let share = self.share(name)?;
         share.attach(claim)

@@ -53,7 +53,7 @@ impl Place {
             id: "a".to_owned(),
             name: "a".to_owned(),
             local: true,
-            rights: Rights::all(),
+            rights: Rights::all().into(),
             revoked: CancellationToken::new(),
         };
         let claim = Claim {

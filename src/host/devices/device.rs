@@ -1,6 +1,6 @@
 //! A device, as the list has it and as a connection knows it.
 
-use crate::host::rights::{Access, Rights};
+use crate::host::rights::{Access, LiveRights, Rights};
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +60,8 @@ pub struct DeviceInfo {
     pub name: String,
     /// Whether it is of the same user.
     pub local: bool,
-    /// What it may do.
-    pub rights: Rights,
+    /// What it may do now, also when that changes while it is connected.
+    pub rights: LiveRights,
     /// Is cancelled when the device is revoked: the connection must end.
     pub revoked: CancellationToken,
 }

@@ -11,7 +11,7 @@ pub use device::{Device, DeviceInfo, Enrolling, NotServed, Redeemed};
 use crate::host::clock;
 use crate::host::pending::{self, Pending, Unredeemed};
 use crate::host::private::{self, PrivateError};
-use crate::host::rights::Rights;
+use crate::host::rights::{Access, LiveRights, Rights};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,10 +60,18 @@ pub enum DevicesError {
     Unknown(String),
 }
 
+/// What changes for connections while they last.
+#[derive(Debug, Clone, Default)]
+struct Live {
+    revoked: CancellationToken,
+    rights: LiveRights,
+}
+
 #[derive(Debug)]
 struct Inner {
     stored: Stored,
-    tokens: HashMap<String, CancellationToken>,
+    /// What the connections of a device hold, by its id.
+    live: HashMap<String, Live>,
     /// When the file last followed a visit, in seconds since 1970.
     noted: HashMap<String, u64>,
 }
@@ -99,7 +107,7 @@ impl Devices {
             path,
             inner: Mutex::new(Inner {
                 stored,
-                tokens: HashMap::new(),
+                live: HashMap::new(),
                 noted: HashMap::new(),
             }),
         })
@@ -121,13 +129,14 @@ impl Devices {
             return Err(NotServed::Revoked);
         }
         let device = device.clone();
-        let revoked = inner.tokens.entry(device.id.clone()).or_default().clone();
+        let live = inner.live.entry(device.id.clone()).or_default().clone();
+        live.rights.set(&device.rights);
         Ok(DeviceInfo {
             id: device.id,
             name: device.name,
             local: device.local,
-            rights: device.rights,
-            revoked,
+            rights: live.rights,
+            revoked: live.revoked,
         })
     }
 
@@ -203,10 +212,14 @@ impl Devices {
                 (true, Some(name)) => Some(share_name(name)),
                 (true, None) => Some(free_name(&share_name(&device.name), of_others)),
             };
-            device
-                .rights
-                .renew(Rights::of(share.as_deref(), invite.access));
+            // Who asks again is told again, but gets nothing back that the owner has taken away since.
+            if !again {
+                device
+                    .rights
+                    .renew(Rights::of(share.as_deref(), invite.access));
+            }
             let device = device.clone();
+            let access = device.rights.access(share.as_deref());
             if let Ok(used) = pending::find(&mut stored.invites, secret, new.id, new.now) {
                 used.used_by = Some(new.id.to_owned());
                 used.share.clone_from(&share);
@@ -214,7 +227,7 @@ impl Devices {
             Ok(Redeemed {
                 device,
                 share,
-                access: invite.access,
+                access: access.unwrap_or(Access::Read),
             })
         })
     }
@@ -269,9 +282,9 @@ impl Devices {
             let device = stored
                 .devices
                 .iter_mut()
-                // A name may be in use again after its first holder was revoked.
+                // A name may be in use again after its first holder was revoked, and no name stands for another's id.
                 .filter(|device| device.name == name_or_id || device.id == name_or_id)
-                .min_by_key(|device| device.revoked)
+                .min_by_key(|device| (device.id != name_or_id, device.revoked))
                 .ok_or_else(|| DevicesError::Unknown(name_or_id.to_owned()))?;
             device.revoked = true;
             let device = device.clone();
@@ -280,8 +293,8 @@ impl Devices {
             }
             Ok(device)
         })?;
-        if let Some(token) = self.lock().tokens.remove(&device.id) {
-            token.cancel();
+        if let Some(live) = self.lock().live.remove(&device.id) {
+            live.revoked.cancel();
         }
         Ok(device)
     }
@@ -328,6 +341,11 @@ impl Devices {
         })?;
         private::write(&self.path, &text)?;
         inner.stored = next;
+        for device in &inner.stored.devices {
+            if let Some(live) = inner.live.get(&device.id) {
+                live.rights.set(&device.rights);
+            }
+        }
         Ok(result)
     }
 }

@@ -1,4 +1,4 @@
-use super::{DEVICE_VALIDITY, DeviceKey, Identity, PkiError, SERVER_VALIDITY, clean_name};
+use super::{DEVICE_VALIDITY, DeviceKey, Identity, PkiError, SERVER_VALIDITY};
 use crate::host::certificate::{key_fingerprint, parse, remaining, server_id, verify_server};
 use crate::host::{clock, pem};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
@@ -148,11 +148,4 @@ fn serials_never_repeat_even_for_one_key() {
         DeviceKey::from_pem(&text).unwrap().device_id(),
         key.device_id()
     );
-}
-
-#[test]
-fn names_lose_what_a_terminal_would_obey() {
-    assert_eq!(clean_name("la\x1b[31mptop\n"), "la[31mptop");
-    assert_eq!(clean_name(" \t "), "device");
-    assert_eq!(clean_name(&"ü".repeat(100)).chars().count(), 64);
 }
