@@ -6,11 +6,12 @@ use crate::daemon::connect::{ConnectError, ConnectKind, Connector, Joined};
 use crate::host::dirs::Dirs;
 use crate::wire::Invite;
 use clap::Args;
+use std::io::{BufRead, Read};
 
 /// Arguments of `syncd join`.
 #[derive(Debug, Args)]
 pub struct JoinArguments {
-    /// The line that `syncd invite` printed on the server's machine
+    /// The line that `syncd invite` printed on the server's machine; `-` reads it from standard input, where no other user of this machine sees it
     #[arg(value_name = "INVITE", required = true)]
     invite: Vec<String>,
     /// A name for this device (default: the name of this machine)
@@ -23,7 +24,11 @@ pub struct JoinArguments {
 /// # Errors
 /// When the line is damaged, used, or expired, or the server cannot be reached or does not want this device.
 pub fn run(arguments: &JoinArguments) -> Result<(), Report> {
-    let invite: Invite = arguments.invite.concat().parse().map_err(|error| {
+    let line = match arguments.invite.as_slice() {
+        [only] if only == "-" => read_line()?,
+        parts => parts.concat(),
+    };
+    let invite: Invite = line.parse().map_err(|error| {
         Report::from_error(Kind::Usage, &error)
             .hint("give the whole line that `syncd invite` printed, in one piece")
     })?;
@@ -39,6 +44,18 @@ pub fn run(arguments: &JoinArguments) -> Result<(), Report> {
         }
     })?;
     render::line(&told(&joined, connector))
+}
+
+/// Longest line of an invite, in bytes, and more.
+const MAX_LINE: u64 = 64 * 1024;
+
+fn read_line() -> Result<String, Report> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(MAX_LINE).read_line(&mut line);
+    read.map_err(|error| {
+        Report::new(Kind::Usage, "cannot read the invite from standard input").caused_by(&error)
+    })?;
+    Ok(line.trim().to_owned())
 }
 
 /// What this device may do now, and the command for it.

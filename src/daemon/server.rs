@@ -291,8 +291,8 @@ where
             tracing::warn!(device = %device.name, "too many clients");
             return busy(stream).await;
         }
-        let id = device.id.clone();
-        self.note(id.clone()).await;
+        let (id, until) = (device.id.clone(), device.certificate_until);
+        self.note(id.clone(), until).await;
         let revoked = device.revoked.clone();
         let cut = CancellationToken::new();
         let session = (self.handler)(Severable::new(stream, peer, cut.clone()), device);
@@ -307,13 +307,13 @@ where
                 }
             }
         }
-        self.note(id).await;
+        self.note(id, until).await;
     }
 
     /// Notes that a device is here, or was.
-    async fn note(self: &Arc<Self>, id: String) {
+    async fn note(self: &Arc<Self>, id: String, until: u64) {
         let door = self.clone();
-        let noted = move || door.trust.devices().seen(&id, clock::wall());
+        let noted = move || door.trust.devices().seen(&id, clock::wall(), until);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(noted).await {
             tracing::warn!(%error, "cannot note a device's visit");
         }

@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme};
+use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -139,10 +140,21 @@ fn a_set_of_certs_init_is_all_that_both_sides_need() {
     // New certificates for the keys that are there: nothing has to be enrolled again.
     server.stop();
     let renew = ["certs", "init", "--client", "laptop", "--renew"];
+    let renew = [&renew[..], &["--valid", "3years"]].concat();
     assert_eq!(here(&sandbox, &renew).out.lines().count(), 2);
     let (_server, address) = serve(&sandbox, "certs/server.toml");
     let run = once(&sandbox, "certs/laptop.toml", &address);
     assert_eq!(run.code, Some(0), "{}", run.err);
+    // The list follows what the device shows.
+    let clients: Value = serde_json::from_str(&here(&sandbox, &["clients", "--json"]).out).unwrap();
+    let laptop = clients
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["name"] == "laptop");
+    let years = SystemTime::UNIX_EPOCH.elapsed().unwrap() + 900 * DAY;
+    let until = laptop.unwrap()["certificate_until"].as_u64();
+    assert!(until > Some(years.as_secs()), "{clients}");
     here(&sandbox, &["revoke", "laptop"]);
     let run = once(&sandbox, "certs/laptop.toml", &address);
     assert_eq!(run.code, Some(5), "{}", run.err);

@@ -500,3 +500,17 @@ fn rights_that_are_taken_away_hold_for_a_connection_that_is_open() {
     assert!(!mirrored.join("g").exists());
     assert!(arrived());
 }
+
+#[test]
+fn an_invite_is_read_from_standard_input_too() {
+    let host = Host::new();
+    let invite = host.invite(&[]);
+    let path = host.sandbox.path("line");
+    fs::write(&path, format!("{invite}\n")).unwrap();
+    let mut command = host.away_command("laptop", &["join", "-"]);
+    command.stdin(fs::File::open(&path).unwrap());
+    let run = Finished::of(command.output().unwrap());
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let run = host.away("laptop", &["join", "-"]);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+}

@@ -121,7 +121,9 @@ impl ConnectError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "is the server running, and is the address right?",
+            Self::Unreachable { .. } => {
+                "is the server running, and is the address right? a server on another machine is joined first: `syncd invite` there, `syncd join` here"
+            }
             Self::NoInvite { .. } => {
                 "`syncd invite` on the server's machine prints a line for `syncd join` here; a server of the same user, with the same HOME, on this machine needs none"
             }

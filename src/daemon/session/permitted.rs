@@ -40,7 +40,9 @@ pub(super) fn check(
                 |name| format!("the share `{}`", escape(name.as_bytes())),
             );
             let verb = wanted.word();
-            let message = format!("this device may not {verb} {what}");
+            let message = format!(
+                "this device may not {verb} {what} (any more); more takes a new `syncd invite` on the server"
+            );
             Err(Refusal::new(Code::Forbidden, message))
         }
         _ => Ok(()),
@@ -127,6 +129,7 @@ mod tests {
                     id: "a".to_owned(),
                     name: "a".to_owned(),
                     local: false,
+                    certificate_until: 0,
                     rights: rights.into(),
                     revoked: CancellationToken::new(),
                 };

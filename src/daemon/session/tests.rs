@@ -38,6 +38,7 @@ fn device(id: &str) -> DeviceInfo {
         id: id.to_owned(),
         name: format!("device {id}"),
         local: true,
+        certificate_until: 0,
         rights: Rights::all().into(),
         revoked: CancellationToken::new(),
     }

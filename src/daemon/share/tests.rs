@@ -53,6 +53,7 @@ impl Place {
             id: "a".to_owned(),
             name: "a".to_owned(),
             local: true,
+            certificate_until: 0,
             rights: Rights::all().into(),
             revoked: CancellationToken::new(),
         };

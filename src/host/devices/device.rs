@@ -60,6 +60,8 @@ pub struct DeviceInfo {
     pub name: String,
     /// Whether it is of the same user.
     pub local: bool,
+    /// When the certificate ends that it showed, in seconds since 1970; 0 where that is not known.
+    pub certificate_until: u64,
     /// What it may do now, also when that changes while it is connected.
     pub rights: LiveRights,
     /// Is cancelled when the device is revoked: the connection must end.

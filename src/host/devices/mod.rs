@@ -135,6 +135,7 @@ impl Devices {
             id: device.id,
             name: device.name,
             local: device.local,
+            certificate_until: 0,
             rights: live.rights,
             revoked: live.revoked,
         })
@@ -250,11 +251,11 @@ impl Devices {
         })
     }
 
-    /// Notes that a device was here. The file follows within the hour.
+    /// Notes that a device was here, and until when the certificate is good that it showed. The file follows within the hour.
     ///
     /// # Errors
     /// When the list cannot be written.
-    pub fn seen(&self, id: &str, now: SystemTime) -> Result<(), DevicesError> {
+    pub fn seen(&self, id: &str, now: SystemTime, until: u64) -> Result<(), DevicesError> {
         let seconds = clock::unix_seconds(now);
         {
             let mut inner = self.lock();
@@ -263,6 +264,8 @@ impl Devices {
                 return Ok(());
             };
             device.last_seen = seconds;
+            // It may have got a later one since it connected.
+            device.certificate_until = device.certificate_until.max(until);
             let noted = noted.entry(id.to_owned()).or_default();
             if seconds.saturating_sub(*noted) < SEEN_LAG_SECONDS {
                 return Ok(());

@@ -1,11 +1,11 @@
 //! The server's two configurations: for enrolled devices, and for joining.
 
-use crate::host::certificate;
 use crate::host::devices::{DeviceInfo, Devices, NotServed};
 use crate::host::own::Own;
 use crate::host::pki::Identity;
 use crate::host::tls::own::ByHint;
 use crate::host::tls::{TlsError, provider};
+use crate::host::{certificate, clock};
 use crate::wire::{ALPN, ALPN_JOIN};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -83,7 +83,11 @@ impl ServerTls {
             .and_then(<[_]>::first)
             .ok_or(NotServed::Unknown)?;
         let id = certificate::key_fingerprint(certificate).map_err(|_| NotServed::Unknown)?;
-        self.devices.find(&id)
+        let until = certificate::not_after(certificate).map_or(0, clock::unix_seconds);
+        self.devices.find(&id).map(|device| DeviceInfo {
+            certificate_until: until,
+            ..device
+        })
     }
 }
 
