@@ -18,6 +18,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Longest time for which an invite is good, whatever is asked for.
+const LONGEST_INVITE: Duration = Duration::from_hours(30 * 24);
+
 /// The clients that are connected, by the number of their connection.
 #[derive(Debug, Clone, Default)]
 pub struct Clients(Arc<Mutex<BTreeMap<u64, Connected>>>);
@@ -193,7 +196,7 @@ impl Answers {
             name: question.name,
             share,
             access: question.access,
-            expires: Duration::from_secs(question.expires_seconds),
+            expires: Duration::from_secs(question.expires_seconds).min(LONGEST_INVITE),
             addresses: addresses.clone(),
         };
         let invite = self.trust.invite(guest).map_err(|error| chain(&error))?;

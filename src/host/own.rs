@@ -171,3 +171,69 @@ fn read(path: &Path, secrecy: Secrecy) -> Result<String, OwnError> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Own, OwnError, PemFiles};
+    use crate::host::certset::{self, Wanted};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    #[test]
+    fn files_that_cannot_be_meant_are_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        let wanted = Wanted {
+            directory: temp.path().to_owned(),
+            hosts: Vec::new(),
+            clients: vec!["me".to_owned()],
+            lifetime: Duration::from_secs(60),
+            renew: false,
+        };
+        certset::make(&wanted).unwrap();
+        let load = |certificate: &str, key: &str, ca: &str| {
+            Own::load(&PemFiles {
+                certificate: at(certificate),
+                key: at(key),
+                ca: at(ca),
+            })
+        };
+        assert!(load("me.pem", "me.key", "ca.pem").is_ok());
+        fs::write(at("empty"), "# nothing\n").unwrap();
+        fs::set_permissions(at("empty"), Permissions::from_mode(0o600)).unwrap();
+        type Check = fn(&OwnError) -> bool;
+        let cases: [(_, Check); 6] = [
+            (["no", "me.key", "ca.pem"], |it| {
+                matches!(it, OwnError::Read { .. })
+            }),
+            // The parser gives an empty list for a file without certificates.
+            (["empty", "me.key", "ca.pem"], |it| {
+                matches!(it, OwnError::Pem { .. })
+            }),
+            (["me.pem", "empty", "ca.pem"], |it| {
+                matches!(it, OwnError::Pem { .. })
+            }),
+            (["me.pem", "me.key", "empty"], |it| {
+                matches!(it, OwnError::Pem { .. })
+            }),
+            (["me.pem", "server.key", "ca.pem"], |it| {
+                matches!(it, OwnError::Unfit { .. })
+            }),
+            (["me.pem", "me.key", "me.pem"], |it| {
+                matches!(it, OwnError::Authority(_))
+            }),
+        ];
+        for ([certificate, key, ca], is_expected) in cases {
+            let error = load(certificate, key, ca).unwrap_err();
+            assert!(is_expected(&error), "{certificate} {key} {ca}: {error:?}");
+        }
+        for mode in [0o640, 0o604, 0o602] {
+            fs::set_permissions(at("me.key"), Permissions::from_mode(mode)).unwrap();
+            let loaded = load("me.pem", "me.key", "ca.pem");
+            let refused = matches!(loaded, Err(OwnError::Exposed { .. }));
+            // A group of its own is how system keys are shared with a daemon.
+            assert_eq!(refused, mode != 0o640, "{mode:o}");
+        }
+    }
+}
