@@ -10,8 +10,8 @@ mod mirror;
 mod notes;
 mod readers;
 mod renewal;
-mod target;
 mod sender;
+mod target;
 mod uploader;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};

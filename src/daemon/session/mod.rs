@@ -378,15 +378,6 @@ impl Session {
     }
 }
 
-/// The digest that is all of a body.
-fn only_digest(body: &[u8]) -> Result<crate::model::Digest, SessionError> {
-    let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
-    let mut body = crate::wire::BodyReader::new(body);
-    let digest = body.digest().map_err(bad)?;
-    body.finish().map_err(bad)?;
-    Ok(digest)
-}
-
 /// A path that is asked for, not changed: the root is one too.
 fn wire_path(path: &WirePath) -> Result<crate::model::RelPath, SessionError> {
     path.path()
