@@ -3,6 +3,7 @@
 //! It merges defaults, file, environment and arguments into plain options, starts the log and a runtime, and turns every
 //! failure into a [`report::Report`] with an exit code. It decides nothing about trees; `daemon` does the work.
 
+mod accept;
 mod ask;
 mod demo;
 mod flush;
@@ -63,6 +64,8 @@ enum Command {
     Client(sync::ClientArguments),
     /// Say what the running servers and clients do
     Status(status::StatusArguments),
+    /// Show the deletions that a client holds, and have them done
+    Accept(accept::AcceptArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
     /// Mirror a small tree with a real server and a real client in this terminal
@@ -105,6 +108,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Server(arguments) => serve::run(arguments, &overrides),
         Command::Client(arguments) => sync::run(arguments, &overrides),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Accept(arguments) => accept::run(&arguments),
         Command::Flush(arguments) => flush::run(&arguments),
         Command::Demo => demo::run(&overrides),
         Command::Completions(arguments) => shell::completions(&arguments),

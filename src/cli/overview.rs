@@ -131,6 +131,11 @@ impl Lines {
             2,
             &format!("{lag}, {flight} in flight, {sent} in {files} sent"),
         );
+        if let Some(held) = &peer.held {
+            let entries = count(held.entries, "entry");
+            self.add(2, &format!("DELETIONS HELD: {entries}, {}", held.reason));
+            self.add(3, &held.advice);
+        }
         if let Some(error) = &peer.last_error {
             self.add(2, &format!("last error: {error}"));
         }

@@ -4,7 +4,7 @@ use super::overview::{bytes, count};
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load};
 use super::{ask, log, render, runtime};
-use crate::config::{Address, BlockSize, ClientConfig, Log, ShareName};
+use crate::config::{Address, BlockSize, ClientConfig, Ignored, Log, ShareName};
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::connect::ConnectKind;
 use crate::daemon::control;
@@ -92,6 +92,9 @@ fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
         },
         rescan: config.watch.rescan.0,
         delete_hold: config.watch.delete_hold.0,
+        ignore: config.ignore,
+        delete_ignored: config.ignored == Ignored::Delete,
+        delete_guard: config.watch.delete_guard,
         window: config.limits.window.0,
         until: if arguments.once {
             Until::Mirrored
@@ -196,6 +199,9 @@ fn explain(error: &ClientError) -> Report {
     match error {
         ClientError::Connect(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
+        ClientError::Source { .. } => {
+            report.hint("make it, or mount it if it lies on a disk that is not mounted")
+        }
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
         _ => report,
     }

@@ -10,7 +10,7 @@ mod log;
 mod server;
 mod value;
 
-pub use client::{ClientConfig, ClientLimits, Watch};
+pub use client::{ClientConfig, ClientLimits, Ignored, Watch};
 pub use error::{ConfigError, Source};
 pub use log::{Level, Log, LogFormat};
 pub use server::{Durability, ServerConfig, ServerLimits, Share};

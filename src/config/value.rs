@@ -275,6 +275,12 @@ pub(super) fn number_between<'de, D: Deserializer<'de>, const MIN: u64, const MA
     }
 }
 
+/// A share of a whole, in percent.
+pub(super) fn percent<'de, D: Deserializer<'de>>(input: D) -> Result<u8, D::Error> {
+    let number = number_between::<D, 0, 100>(input)?;
+    Ok(u8::try_from(number).unwrap_or(100))
+}
+
 /// A length of time within bounds, in milliseconds.
 pub(super) fn period_between<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(
     input: D,

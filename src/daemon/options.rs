@@ -60,6 +60,12 @@ pub struct ClientOptions {
     pub rescan: Duration,
     /// How long a deletion waits in case it is half of a save.
     pub delete_hold: Duration,
+    /// Patterns of what is not mirrored, in gitignore syntax.
+    pub ignore: Vec<String>,
+    /// Whether what was mirrored and is ignored from now on is deleted on the server.
+    pub delete_ignored: bool,
+    /// What share of the mirror, in percent, may be found missing without a person's word.
+    pub delete_guard: u8,
     /// Bytes of changes that are sent before any is acknowledged.
     pub window: u64,
     /// When it ends.

@@ -99,6 +99,9 @@ pub struct ClientStatus {
     pub skipped: Vec<SkippedPath>,
     /// How many there are.
     pub skipped_total: u64,
+    /// How many of them are ignored by rules of the user; an ignored directory counts once.
+    #[serde(default)]
+    pub ignored_total: u64,
 }
 
 /// One server of a client.
@@ -120,10 +123,28 @@ pub struct PeerStatus {
     pub sent_bytes: u64,
     /// Contents of files sent since the start.
     pub sent_files: u64,
-    /// Why the last connection ended, or was refused.
+    /// Deletions that wait for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldDeletions>,
+    /// Why the last connection ended, or was refused, or nothing is sent.
     pub last_error: Option<String>,
     /// Milliseconds until the next attempt, where one is awaited.
     pub reconnect_in_ms: Option<u64>,
+}
+
+/// Deletions that a person has to accept.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HeldDeletions {
+    /// Why they are held.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+    /// How many entries would be deleted.
+    pub entries: u64,
+    /// Entries of the mirror.
+    pub total: u64,
+    /// The first of the paths, each with all below it.
+    pub examples: Vec<String>,
 }
 
 /// What a client does with a server.

@@ -5,7 +5,7 @@
 //! "`a/b`" is said of the directory that the caller means, wherever it has been moved meanwhile. Descriptors of the
 //! directories used last are kept for that.
 
-use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
+use crate::engine::source::{Found, FoundKind, Place, RootId, Source, SourceError};
 use crate::host::watch::Watcher;
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
@@ -13,42 +13,81 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// How many descriptors of directories are kept.
 const KEPT: usize = 32;
 /// The directory at the top that belongs to the program.
 const PRIVATE: &[u8] = b".syncd";
 
-/// The open root of a source tree. Cheap to clone.
+/// The root of a source tree, found by its path. Clones share what is open. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceRoot {
+    path: Arc<Path>,
+    open: Arc<RwLock<Option<Opened>>>,
+}
+
+/// The directory that is worked in.
+#[derive(Clone, Debug)]
+struct Opened {
     fd: Arc<OwnedFd>,
-    identity: (u64, i64),
+    id: RootId,
 }
 
 impl SourceRoot {
+    /// A directory as the root. It need not be there yet: see [`SourceRoot::check`].
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            open: Arc::default(),
+        }
+    }
+
     /// Opens a directory as the root.
     ///
     /// # Errors
     /// When it is no directory or cannot be opened.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        let found = stat_fd(&fd)?;
-        Ok(Self {
-            fd: Arc::new(fd),
-            identity: (found.stat.inode, found.stat.birth),
-        })
+        let root = Self::at(path);
+        root.check()?;
+        Ok(root)
     }
 
-    /// Inode number and birth time of the root.
-    #[must_use]
-    pub fn identity(&self) -> (u64, i64) {
-        self.identity
+    /// Which directory is at the path now. If that is another one, or another mount, than is worked in, it is opened.
+    ///
+    /// # Errors
+    /// When nothing is there, or it cannot be opened.
+    pub fn check(&self) -> std::io::Result<RootId> {
+        let (found, statx) = stat_root(rustix::fs::CWD, &self.path)?;
+        if !matches!(found.kind, FoundKind::Directory) {
+            return Err(Errno::NOTDIR.into());
+        }
+        let fs = rustix::fs::statvfs(&*self.path)?.f_fsid;
+        let now = root_id(&found, fs, statx.stx_mnt_id);
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = open.as_ref().filter(|opened| opened.id == now) {
+            return Ok(opened.id);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&*self.path, flags, Mode::empty())?;
+        let (found, statx) = stat_root(&fd, Path::new(""))?;
+        let fs = rustix::fs::fstatvfs(&fd)?.f_fsid;
+        let id = root_id(&found, fs, statx.stx_mnt_id);
+        *open = Some(Opened {
+            fd: Arc::new(fd),
+            id,
+        });
+        Ok(id)
+    }
+
+    fn opened(&self) -> Result<Arc<OwnedFd>, SourceError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = open.as_ref().ok_or(SourceError::Displaced)?;
+        Ok(Arc::clone(&opened.fd))
     }
 
     /// Opens a directory below the root, if it is the one that is meant.
@@ -61,7 +100,7 @@ impl SourceRoot {
         };
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let fd = rustix::fs::openat2(&*self.fd, path, flags, Mode::empty(), resolve)
+        let fd = rustix::fs::openat2(&*self.opened()?, path, flags, Mode::empty(), resolve)
             .map_err(directory_error)?;
         let found = stat_fd(&fd).map_err(|error| SourceError::Failed(error.to_string()))?;
         match place.identity {
@@ -98,6 +137,21 @@ fn open_file_at(dir: impl AsFd, name: &Name) -> Result<(File, Found), SourceErro
     match found.kind {
         FoundKind::File { .. } => Ok((File::from(fd), found)),
         _ => Err(SourceError::Changed),
+    }
+}
+
+fn stat_root(dir: impl AsFd, path: &Path) -> std::io::Result<(Found, Statx)> {
+    let mask = MASK | StatxFlags::MNT_ID;
+    let statx = rustix::fs::statx(dir, path, AtFlags::EMPTY_PATH, mask)?;
+    Ok((found(&statx, None), statx))
+}
+
+fn root_id(found: &Found, fs: u64, mount: u64) -> RootId {
+    RootId {
+        inode: found.stat.inode,
+        birth: found.stat.birth,
+        fs,
+        mount,
     }
 }
 
@@ -200,6 +254,8 @@ pub struct DiskSource {
     root: SourceRoot,
     watcher: Watcher,
     kept: VecDeque<((u64, i64), Arc<OwnedFd>)>,
+    /// The root for which the watches are.
+    seen: Option<RootId>,
 }
 
 impl DiskSource {
@@ -210,6 +266,7 @@ impl DiskSource {
             root,
             watcher,
             kept: VecDeque::new(),
+            seen: None,
         }
     }
 
@@ -242,6 +299,19 @@ impl DiskSource {
 }
 
 impl Source for DiskSource {
+    fn root(&mut self) -> Result<RootId, SourceError> {
+        let id = self.root.check().map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => SourceError::Gone,
+            _ => SourceError::Failed(error.to_string()),
+        })?;
+        if self.seen != Some(id) {
+            self.seen = Some(id);
+            self.kept.clear();
+            self.watcher.clear();
+        }
+        Ok(id)
+    }
+
     fn look(&mut self, dir: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
         look_at(&*self.dir(dir)?, name.as_bytes())
     }

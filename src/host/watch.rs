@@ -234,6 +234,14 @@ impl Watcher {
         Ok(())
     }
 
+    /// Ends all watches of the tree: it is another one, or reached through another mount.
+    pub fn clear(&mut self) {
+        let nodes: Vec<NodeId> = self.watches.keys().copied().collect();
+        for node in nodes {
+            self.unwatch(node);
+        }
+    }
+
     /// Ends the watch of a node, unless its directory is watched as another node by now: the kernel has one watch a
     /// directory, whatever it is called.
     pub fn unwatch(&mut self, node: NodeId) {
@@ -283,7 +291,10 @@ fn handle(aliases: &Path, mailbox: &Mailbox, event: notify::Result<Event>) {
             Some(name) => mailbox.put(|seen| seen.entry(node, name, hint)),
             None if hint == Hint::Attributes => {
                 mailbox.put(|seen| {
-                    seen.directories.insert(node, hint);
+                    let old = seen.directories.entry(node).or_insert(hint);
+                    if *old == Hint::Inside {
+                        *old = hint;
+                    }
                 });
             }
             // That a directory itself went or moved, its parent says with its name; only the root has no parent.

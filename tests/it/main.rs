@@ -10,10 +10,12 @@
 )]
 
 mod asking;
+mod brake;
 mod cli;
 mod config;
 mod editors;
 mod faults;
+mod ignore;
 mod large;
 mod live;
 mod logs;

@@ -21,6 +21,7 @@ fn a_client_says_what_waits_and_why() {
         "problems_total": 7,
         "skipped": [{"path": "pipe", "reason": "a pipe"}],
         "skipped_total": 1,
+        "ignored_total": 0,
     });
     assert_eq!(
         shown(status),

@@ -1,8 +1,10 @@
 //! A running client, as the rest of the program sees it: what its control socket answers from.
 
 use super::mirror::Input;
-use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
-use crate::engine::client::{Activity, Snapshot};
+use crate::daemon::status::{
+    ClientStatus, HeldDeletions, PathProblem, PeerState, PeerStatus, SkippedPath,
+};
+use crate::engine::client::{Activity, Held, Snapshot};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +60,7 @@ impl ClientHandle {
             problems_total: 0,
             skipped: Vec::new(),
             skipped_total: 0,
+            ignored_total: 0,
         };
         for mirror in &self.mirrors {
             let (reply, answer) = oneshot::channel();
@@ -77,31 +80,69 @@ impl ClientHandle {
     /// # Errors
     /// When a marker cannot be written, or the client ends meanwhile.
     pub async fn flush(&self) -> Result<(), String> {
-        let mut waiting = Vec::new();
-        for mirror in &self.mirrors {
-            let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
-            let (reply, answer) = oneshot::channel();
-            let stopped = || "the client is stopping".to_owned();
-            mirror
-                .inputs
-                .send(Input::Flush {
-                    name: name.clone(),
-                    reply,
-                })
-                .await
-                .map_err(|_| stopped())?;
-            waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
-        }
-        for (marker, mut answer) in waiting {
-            loop {
-                match timeout(REMIND, &mut answer).await {
-                    Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
-                    // The event of the marker may be among those that an overflowing queue has lost.
-                    Err(_) => marker.touch()?,
-                }
+        flush(&self.mirrors).await
+    }
+}
+
+async fn flush(mirrors: &[Mirror]) -> Result<(), String> {
+    let mut waiting = Vec::new();
+    for mirror in mirrors {
+        let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
+        let (reply, answer) = oneshot::channel();
+        let stopped = || "the client is stopping".to_owned();
+        mirror
+            .inputs
+            .send(Input::Flush {
+                name: name.clone(),
+                reply,
+            })
+            .await
+            .map_err(|_| stopped())?;
+        waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
+    }
+    for (marker, mut answer) in waiting {
+        loop {
+            match timeout(REMIND, &mut answer).await {
+                Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
+                // The event of the marker may be among those that an overflowing queue has lost.
+                Err(_) => marker.touch()?,
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+impl ClientHandle {
+    /// What each mirror holds, by the address of its server. It counts as shown to a person.
+    pub async fn held(&self) -> Vec<(String, HeldDeletions)> {
+        let mut all = Vec::new();
+        for mirror in &self.mirrors {
+            let (reply, answer) = oneshot::channel();
+            if mirror.inputs.send(Input::Held(reply)).await.is_ok()
+                && let Ok(Some(held)) = answer.await
+            {
+                all.push((mirror.address.clone(), held_deletions(&held)));
+            }
+        }
+        all
+    }
+
+    /// Has the deletions done that one mirror holds and that were shown, so many entries at most. How many were deleted,
+    /// durably.
+    ///
+    /// # Errors
+    /// Why nothing is deleted.
+    pub async fn accept(&self, address: &str, entries: u64) -> Result<u64, String> {
+        let mirror = self.mirrors.iter().find(|mirror| mirror.address == address);
+        let mirror = mirror.ok_or_else(|| format!("there is no mirror at `{address}`"))?;
+        let (reply, answer) = oneshot::channel();
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let stopping = || "the client is stopping, or lost the server".to_owned();
+        let asked = mirror.inputs.send(Input::Accept { entries, reply }).await;
+        asked.map_err(|_| stopping())?;
+        let deleted = answer.await.map_err(|_| stopping())??;
+        flush(std::slice::from_ref(mirror)).await?;
+        Ok(deleted as u64)
     }
 }
 
@@ -148,6 +189,7 @@ impl Mirror {
             in_flight_bytes: 0,
             sent_bytes: self.sent.load(Ordering::Relaxed),
             sent_files: 0,
+            held: None,
             last_error: line.last_error,
             reconnect_in_ms: line.retry.map(|at| {
                 let left = at.saturating_duration_since(crate::host::clock::monotonic());
@@ -165,11 +207,14 @@ impl Mirror {
             peer.pending = snapshot.pending as u64;
             peer.in_flight_bytes = snapshot.inflight_bytes;
             peer.sent_files = snapshot.sent_files;
-            peer.last_error = snapshot.held.clone().or(peer.last_error);
+            let stopped = snapshot.away.clone().or(snapshot.paused);
+            peer.last_error = stopped.or(peer.last_error);
+            let held = snapshot.held.map(|held| held_deletions(&held));
+            let brake = snapshot.away.or_else(|| held.as_ref().map(told));
+            peer.held = held;
             status.entries = status.entries.max(snapshot.entries as u64);
             status.watches += watches as u64;
-            status.problems_total +=
-                snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
+            status.problems_total += snapshot.problems_total as u64 + u64::from(brake.is_some());
             status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
             let problems = snapshot
                 .problems
@@ -180,13 +225,12 @@ impl Mirror {
                     since_ms: Some(milliseconds(age)),
                 });
             status.problems.extend(problems);
-            if snapshot.deletions_held {
-                status.problems.push(PathProblem {
-                    path: ".".to_owned(),
-                    message: snapshot.held.unwrap_or_default(),
-                    since_ms: None,
-                });
-            }
+            status.problems.extend(brake.map(|message| PathProblem {
+                path: ".".to_owned(),
+                message,
+                since_ms: None,
+            }));
+            status.ignored_total = status.ignored_total.max(snapshot.ignored_total as u64);
             if status.skipped.is_empty() {
                 let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
                     path: skipped.path.to_string(),
@@ -197,6 +241,27 @@ impl Mirror {
         }
         status.servers.push(peer);
     }
+}
+
+pub(super) fn held_deletions(held: &Held) -> HeldDeletions {
+    HeldDeletions {
+        reason: held.hold.reason().to_owned(),
+        advice: held.hold.advice().to_owned(),
+        entries: held.entries as u64,
+        total: held.total as u64,
+        examples: held.examples.clone(),
+    }
+}
+
+fn told(held: &HeldDeletions) -> String {
+    let HeldDeletions {
+        reason,
+        advice,
+        entries,
+        total,
+        ..
+    } = held;
+    format!("{reason}: {entries} of {total} entries are missing and not deleted; {advice}")
 }
 
 fn milliseconds(time: Duration) -> u64 {

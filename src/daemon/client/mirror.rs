@@ -7,13 +7,10 @@ use super::notes::Notes;
 use super::uploader::{Job, Uploader};
 use crate::daemon::changes;
 use crate::daemon::pump::{Outbox, Outgoing};
-use crate::debounce::Hint;
-use crate::engine::client::{ClientEngine, Output, ReadOutcome, Settings, Snapshot, Welcome};
+use crate::engine::client::{Held, Output, ReadOutcome, Settings, Snapshot, Welcome};
 use crate::host::clock;
-use crate::host::index::IndexStore;
-use crate::host::source::{DiskSource, SourceRoot};
-use crate::host::watch::{Mailbox, Seen, Watcher};
-use crate::index::Tree;
+use crate::host::source::SourceRoot;
+use crate::host::watch::Mailbox;
 use crate::wire::{Request, Response};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -63,9 +60,16 @@ pub(super) enum Input {
         name: String,
         reply: oneshot::Sender<()>,
     },
+    /// What is held; it is shown to a person.
+    Held(oneshot::Sender<Option<Held>>),
+    /// A person accepts so many of the deletions that were shown.
+    Accept { entries: usize, reply: Accepted },
     /// What goes on, and how many directories are watched.
     Status(oneshot::Sender<Option<(Snapshot, usize)>>),
 }
+
+/// Where it is told how many entries are being deleted, or why none is.
+pub(super) type Accepted = oneshot::Sender<Result<usize, String>>;
 
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,6 +99,7 @@ struct Loop<'a> {
     link: Option<Link>,
     flushes: HashMap<String, oneshot::Sender<()>>,
     flushing: HashMap<u64, oneshot::Sender<()>>,
+    accepting: Option<Accepted>,
     next_token: u64,
     next_rescan: Duration,
     next_save: Duration,
@@ -142,6 +147,7 @@ pub(super) fn run(
         link: None,
         flushes: HashMap::new(),
         flushing: HashMap::new(),
+        accepting: None,
         next_token: 1,
         notes: Notes::default(),
         out: Vec::new(),
@@ -192,7 +198,7 @@ impl Loop<'_> {
                 self.next_token += 1;
             }
         }
-        events(&mut bench.engine, seen, now);
+        bench.events(seen, now);
         for token in tokens {
             bench.engine.flush(token, now);
         }
@@ -259,10 +265,26 @@ impl Loop<'_> {
             Input::Flush { name, reply } => {
                 self.flushes.insert(name, reply);
             }
+            Input::Held(reply) => {
+                let bench = self.bench.as_mut();
+                drop(reply.send(bench.and_then(|bench| bench.engine.show_held())));
+            }
+            Input::Accept { entries, reply } => self.accept(entries, reply),
             Input::Status(reply) => drop(reply.send(self.snapshot())),
             Input::Disconnected(_) | Input::Response { .. } | Input::Read { .. } => {}
         }
         Ok(())
+    }
+
+    fn accept(&mut self, entries: usize, reply: Accepted) {
+        let begun = match &mut self.bench {
+            Some(bench) => bench.engine.accept(entries),
+            None => Err("no server was reached yet".to_owned()),
+        };
+        match begun {
+            Ok(()) => self.accepting = Some(reply),
+            Err(reason) => drop(reply.send(Err(reason))),
+        }
     }
 
     /// The engine of a mirror: the one that runs, or a new one when the server is another than before.
@@ -276,31 +298,14 @@ impl Loop<'_> {
         }
         self.bench = None;
         self.mailbox = Arc::new(Mailbox::default());
-        let watcher = Watcher::new(&self.setup.private, Arc::clone(&self.mailbox))?;
-        let source = DiskSource::new(self.setup.root.clone(), watcher);
-        let (store, view) = self.load(&mirror);
-        let identity = self.setup.root.identity();
-        self.bench = Some(Bench {
+        self.bench = Some(Bench::open(
             mirror,
-            engine: ClientEngine::new(self.setup.settings, identity, view),
-            source,
-            store,
-            saving: None,
-        });
+            &self.setup.private,
+            self.setup.root.clone(),
+            self.setup.settings.clone(),
+            Arc::clone(&self.mailbox),
+        )?);
         Ok(())
-    }
-
-    /// The view that an earlier run left, and its file. Without one, everything is compared.
-    fn load(&self, mirror: &str) -> (Option<Arc<IndexStore>>, Tree) {
-        let name = blake3::hash(mirror.as_bytes()).to_hex();
-        let name: String = name.chars().take(16).collect();
-        match IndexStore::open(&self.setup.private.join(format!("view-{name}"))) {
-            Ok((store, loaded)) => (Some(Arc::new(store)), Tree::from_rows(loaded.rows)),
-            Err(error) => {
-                tracing::warn!(%error, "the view cannot be stored: the next start compares");
-                (None, Tree::new())
-            }
-        }
     }
 
     fn carry_out(&mut self) {
@@ -329,6 +334,11 @@ impl Loop<'_> {
                         reply.send(()).ok();
                     }
                 }
+                (Output::Accepted(answer), _) => {
+                    if let Some(reply) = self.accepting.take() {
+                        reply.send(answer).ok();
+                    }
+                }
                 (Output::Send(..) | Output::Upload(_), None) => {}
             }
         }
@@ -339,7 +349,7 @@ impl Loop<'_> {
             && self
                 .bench
                 .as_ref()
-                .is_some_and(|bench| bench.engine.is_mirrored())
+                .is_some_and(|bench| bench.engine.is_mirrored() || bench.engine.is_away())
     }
 
     fn snapshot(&self) -> Option<(Snapshot, usize)> {
@@ -359,7 +369,7 @@ impl Loop<'_> {
             if let Some(next) = self.notes.next(&bench.engine) {
                 due = due.min(next.max(now));
             }
-            if bench.saving.is_some() || bench.engine.view_mut().is_touched() {
+            if bench.saving.is_some() || bench.is_touched() {
                 due = due.min(self.next_save.max(now));
             }
         }
@@ -377,22 +387,6 @@ impl Loop<'_> {
         {
             tracing::error!(%error, "the mirror stops");
             self.stop.cancel();
-        }
-    }
-}
-
-fn events(engine: &mut ClientEngine, seen: Seen, now: Duration) {
-    if seen.overflow {
-        tracing::warn!("events were lost: the whole tree is looked at again");
-        engine.rescan();
-    }
-    for ((dir, name), hint) in seen.entries {
-        engine.event(dir, &name, hint, now);
-    }
-    for (dir, hint) in seen.directories {
-        match hint {
-            Hint::Gone => engine.root_event(),
-            _ => engine.directory_event(dir, hint, now),
         }
     }
 }

@@ -14,7 +14,7 @@ mod uploader;
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
 use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
-use crate::engine::client::{Settings, Snapshot};
+use crate::engine::client::{Ignored, Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
 use crate::host::source::SourceRoot;
 use crate::wire::Code;
@@ -111,8 +111,16 @@ impl Client {
             path: options.directory.clone(),
             source,
         };
-        let root = SourceRoot::open(&options.directory).map_err(cannot_open)?;
+        let root = SourceRoot::at(&options.directory);
+        let there = root.check();
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
+        match there {
+            Ok(_) => {}
+            Err(error) if was_mirrored(&state) => {
+                tracing::warn!(%error, "the source directory is missing: waiting for it, and nothing is deleted");
+            }
+            Err(error) => return Err(cannot_open(error)),
+        }
         let claim = state.claim()?;
         let connector = Arc::new(Connector::new(dirs));
         if options.choice == ServerChoice::Default {
@@ -223,6 +231,13 @@ impl Client {
     fn settings(&self) -> Settings {
         let mut settings = Settings {
             window: self.options.window,
+            delete_guard: self.options.delete_guard,
+            ignore: self.options.ignore.clone(),
+            ignored: if self.options.delete_ignored {
+                Ignored::Delete
+            } else {
+                Ignored::Keep
+            },
             ..Settings::default()
         };
         settings.timing.delete_hold = self.options.delete_hold;
@@ -230,10 +245,20 @@ impl Client {
     }
 }
 
+/// How the names of the mirrors' directories in the state of a source begin.
+const MIRROR: &str = "mirror-";
+
+/// Whether a source had a mirror before: then it is missed, and no slip of the fingers.
+fn was_mirrored(state: &StateDir) -> bool {
+    let names = std::fs::read_dir(state.path()).into_iter().flatten();
+    let mut names = names.flatten().map(|entry| entry.file_name());
+    names.any(|name| name.as_encoded_bytes().starts_with(MIRROR.as_bytes()))
+}
+
 /// The name of a mirror's directory in the state of its source.
 fn mirror_name(address: &str, share: Option<&str>) -> String {
     let text = format!("{address}\n{}", share.unwrap_or_default());
-    format!("mirror-{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
+    format!("{MIRROR}{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
 }
 
 /// One server: the engine's thread and the connection, until either ends the other.

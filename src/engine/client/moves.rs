@@ -95,7 +95,11 @@ impl ClientEngine {
         if unlisted {
             self.scans.mark(origin);
         }
-        self.missing.remove(&from);
+        if is_directory(found) && self.has_rules() {
+            // Where it is now, other rules may hold.
+            self.scans.push(origin);
+        }
+        self.guard.remove(&from);
         self.troubles.remove(&from);
         if !vacant {
             self.queue.hint(from, Hint::Settled, now);
@@ -149,13 +153,16 @@ impl ClientEngine {
             if done && unlisted {
                 self.scans.mark(id);
             }
+            if done && self.has_rules() {
+                self.scans.push(id);
+            }
         }
         done
     }
 
     /// Whether a directory still has to be listed because one above it has to: when it moves from there, that must
     /// not be forgotten.
-    fn is_unlisted(&self, id: NodeId) -> bool {
+    pub(super) fn is_unlisted(&self, id: NodeId) -> bool {
         if self.scans.none_marked() || !self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
             return false;
         }
