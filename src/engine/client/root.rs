@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How often the root is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often while the right one is awaited: what happens in it before it is noticed, no event tells of.
+const AWAITED: Duration = Duration::from_millis(100);
 
 /// What is known of the root.
 #[derive(Debug)]
@@ -100,7 +102,13 @@ impl ClientEngine {
             return self.root.away.is_none();
         }
         self.root.checked = Some(now);
-        self.root.next = now + PERIOD;
+        let same = self.look_at_root(source);
+        let right = self.root.away.is_none() && self.root.suspicion().is_none();
+        self.root.next = now + if right { PERIOD } else { AWAITED };
+        same
+    }
+
+    fn look_at_root(&mut self, source: &mut impl Source) -> bool {
         match source.root() {
             Ok(found) if self.root.away.is_none() && found == self.root.now => true,
             Ok(found) => {

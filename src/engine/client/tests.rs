@@ -913,6 +913,8 @@ fn a_root_that_is_gone_stops_everything_until_it_is_back() {
         bench.deliver();
     }
     assert!(bench.engine.is_away() && bench.engine.accept(9).is_err());
+    let soon = bench.now + Duration::from_millis(200);
+    assert!(bench.engine.next_due().unwrap() <= soon);
     assert_eq!(bench.trace.len(), sent);
     bench.source.root = root;
     bench.look_at_root();
