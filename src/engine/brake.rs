@@ -75,17 +75,31 @@ impl Hold {
 /// So many entries may always be missing.
 const LEAST: usize = 100;
 
-/// Judges what was found missing: `missing` of `total` entries of the mirror, where the source has `present` entries at
-/// its top and `percent` of all may be missing.
+/// What was found missing, and how much may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// Entries of the mirror that the source lacks.
+    pub missing: usize,
+    /// Entries of the mirror.
+    pub total: usize,
+    /// Whether the source has anything at its top.
+    pub present: bool,
+    /// What share of the mirror may be missing, in percent.
+    pub percent: u8,
+    /// Whether it is the source that the mirror was made of, as far as can be told. In another, few count as many.
+    pub certain: bool,
+}
+
+/// Judges what was found missing.
 #[must_use]
-pub fn judge(missing: usize, total: usize, present: usize, percent: u8) -> Option<Hold> {
-    if missing == 0 {
+pub fn judge(loss: &Loss) -> Option<Hold> {
+    let least = if loss.certain { LEAST } else { 0 };
+    let allowed = loss.total.saturating_mul(usize::from(loss.percent));
+    if loss.missing == 0 {
         None
-    } else if present == 0 && total > 1 {
+    } else if !loss.present && loss.total > 1 {
         Some(Hold::Empty)
-    } else if missing > LEAST
-        && missing.saturating_mul(100) > total.saturating_mul(usize::from(percent))
-    {
+    } else if loss.missing > least && loss.missing.saturating_mul(100) > allowed {
         Some(Hold::Most)
     } else {
         None
@@ -94,17 +108,35 @@ pub fn judge(missing: usize, total: usize, present: usize, percent: u8) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::{Hold, judge};
+    use super::{Hold, Loss};
+
+    fn judge(missing: usize, total: usize, present: bool, percent: u8) -> Option<Hold> {
+        super::judge(&Loss {
+            missing,
+            total,
+            present,
+            percent,
+            certain: true,
+        })
+    }
 
     #[test]
     fn only_mass_disappearance_is_held() {
-        assert_eq!(judge(0, 0, 0, 50), None);
-        assert_eq!(judge(100, 110, 3, 50), None);
-        assert_eq!(judge(101, 110, 3, 50), Some(Hold::Most));
-        assert_eq!(judge(101, 1000, 3, 50), None);
-        assert_eq!(judge(101, 1000, 3, 10), Some(Hold::Most));
-        assert_eq!(judge(999, 1000, 3, 100), None);
-        assert_eq!(judge(5, 5, 0, 100), Some(Hold::Empty));
+        assert_eq!(judge(0, 0, false, 50), None);
+        assert_eq!(judge(100, 110, true, 50), None);
+        assert_eq!(judge(101, 110, true, 50), Some(Hold::Most));
+        assert_eq!(judge(101, 1000, true, 50), None);
+        assert_eq!(judge(101, 1000, true, 10), Some(Hold::Most));
+        assert_eq!(judge(999, 1000, true, 100), None);
+        assert_eq!(judge(5, 5, false, 100), Some(Hold::Empty));
+        let card = Loss {
+            missing: 6,
+            total: 10,
+            present: true,
+            percent: 50,
+            certain: false,
+        };
+        assert_eq!(super::judge(&card), Some(Hold::Most));
     }
 
     #[test]

@@ -5,20 +5,26 @@
 
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};
-use crate::engine::brake::{self, Hold};
+use crate::engine::brake::{self, Hold, Loss};
 use crate::engine::source::Source;
-use crate::index::{Node, NodeId};
-use std::collections::BTreeSet;
+use crate::index::{Node, NodeId, Tree};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 /// Paths of the mirror that the source lacks, though no event told of it.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     missing: BTreeSet<Key>,
+    /// Those of them in whose place a moved directory is, with the node that moved: that one is not missing.
+    displacing: BTreeMap<Key, NodeId>,
     judged: bool,
     held: Option<Hold>,
     /// A hold of an earlier scan, or an earlier run: it stands as long as anything is missing.
     before: Option<Hold>,
+    /// Entries of the mirror when they were held first; none if that was in an earlier run.
+    total: Option<usize>,
+    /// Paths of what is held were seen to go.
+    lessened: bool,
     /// What a person was shown.
     shown: BTreeSet<Key>,
     /// A person accepted so many deletions, of what was shown.
@@ -48,22 +54,68 @@ impl Guard {
         self.judged &= !self.missing.insert(key);
     }
 
+    /// A directory that moved took the place of another, which nobody saw go.
+    pub(super) fn insert_displacing(&mut self, key: Key, moved: NodeId) {
+        self.displacing.insert(key.clone(), moved);
+        self.insert(key);
+    }
+
     /// A path turned up, or its deletion is sent.
     pub(super) fn remove(&mut self, key: &Key) {
         self.missing.remove(key);
+        self.displacing.remove(key);
+    }
+
+    /// What the mirror does not have any more is not missing.
+    pub(super) fn prune(&mut self, view: &Tree) {
+        let there = |key: &Key| view.child(key.dir, key.name.as_bytes()).is_some();
+        self.missing.retain(there);
+        self.displacing.retain(|key, _| there(key));
+    }
+
+    /// The next to be deleted: first where a move ends, so that it is not taken for two changes.
+    fn pop(&mut self) -> Option<Key> {
+        let key = match self.displacing.pop_first() {
+            Some((key, _)) => key,
+            None => self.missing.first()?.clone(),
+        };
+        self.missing.remove(&key);
+        Some(key)
     }
 
     /// A path was seen to go: that is no disappearance, so what is left is judged anew.
     pub(super) fn seen_to_go(&mut self, key: &Key) {
         if self.missing.remove(key) {
+            self.displacing.remove(key);
             self.judged = false;
+            self.before = self.hold();
+            self.lessened |= self.before.is_some();
             self.held = None;
+        }
+    }
+
+    /// Nothing is held any more.
+    fn release(&mut self) {
+        self.held = None;
+        self.before = None;
+        self.total = None;
+        self.lessened = false;
+    }
+
+    /// What an earlier judgement still says of so many missing entries. That some of them were seen to go lessens what
+    /// is missing; that the tree grew does not.
+    fn standing(&self, loss: Loss) -> Option<Hold> {
+        let before = self.before.filter(|hold| !hold.is_of_root())?;
+        match (before, self.total) {
+            (Hold::Most, Some(total)) if self.lessened => brake::judge(&Loss { total, ..loss }),
+            _ => Some(before),
         }
     }
 
     /// A scan of everything begins.
     pub(super) fn restart(&mut self) {
         self.missing.clear();
+        self.displacing.clear();
         self.judged = false;
         self.before = self.hold();
         self.held = None;
@@ -153,12 +205,15 @@ impl ClientEngine {
         out: &mut Vec<Output>,
     ) -> bool {
         if self.guard.missing.is_empty() {
-            self.guard.held = None;
-            self.guard.before = None;
-            if self.guard.accepting.take().is_some() {
+            let accepting = self.guard.accepting.take().is_some();
+            if accepting {
                 self.guard.answer = Some(Ok(0));
             }
-            self.adopt_root();
+            // A directory that is still to be found may lack what is held.
+            if accepting || self.scans.none_marked() || self.guard.hold().is_none() {
+                self.guard.release();
+                self.adopt_root();
+            }
             return false;
         }
         if self.guard.held.is_some() {
@@ -166,7 +221,7 @@ impl ClientEngine {
         }
         if !self.guard.judged {
             self.judge_missing();
-        } else if let Some(key) = self.guard.missing.pop_first()
+        } else if let Some(key) = self.guard.pop()
             // What is waited for anyway is looked at soon.
             && self.queue.get(&key).is_none_or(|wait| wait.failures > 0)
         {
@@ -187,7 +242,7 @@ impl ClientEngine {
             let accepted = missing <= entries && self.guard.missing.is_subset(&self.guard.shown);
             self.guard.shown.clear();
             if accepted {
-                self.guard.before = None;
+                self.guard.release();
                 self.adopt_root();
                 self.guard.answer = Some(Ok(missing));
                 return;
@@ -195,11 +250,22 @@ impl ClientEngine {
             let changed = "what would be deleted is not what was shown any more: look at it again";
             self.guard.answer = Some(Err(changed.to_owned()));
         }
-        let percent = self.settings.delete_guard;
-        let verdict = brake::judge(missing, self.view.len(), self.top_entries, percent);
+        let loss = Loss {
+            missing,
+            total: self.view.len(),
+            present: self.top_entries > 0,
+            percent: self.settings.delete_guard,
+            certain: !self.root.may_be_other(),
+        };
         // What another root had caused ends with it: only what is missing in the right one counts.
-        let before = self.guard.before.filter(|hold| !hold.is_of_root());
-        self.guard.held = self.root.suspicion().or(verdict).or(before);
+        let before = self.guard.standing(loss);
+        let held = self.root.suspicion().or(brake::judge(&loss)).or(before);
+        if held.is_none() {
+            self.guard.release();
+        } else if self.guard.before.is_none() {
+            self.guard.total = Some(self.view.len());
+        }
+        self.guard.held = held;
         self.guard.before = None;
     }
 
@@ -218,12 +284,16 @@ impl ClientEngine {
     fn count_missing(&self) -> usize {
         let missing = self.guard.missing.iter();
         let nodes = missing.filter_map(|key| self.view.child(key.dir, key.name.as_bytes()));
-        nodes.map(|id| self.count(id)).sum()
+        let moved: HashSet<NodeId> = self.guard.displacing.values().copied().collect();
+        nodes.map(|id| self.count(id, &moved)).sum()
     }
 
-    fn count(&self, id: NodeId) -> usize {
+    fn count(&self, id: NodeId, moved: &HashSet<NodeId>) -> usize {
         let (mut count, mut todo) = (0, vec![id]);
         while let Some(id) = todo.pop() {
+            if moved.contains(&id) {
+                continue;
+            }
             count += 1;
             let node = self.view.get(id).into_iter();
             todo.extend(node.flat_map(Node::children).map(|(_, child)| child));

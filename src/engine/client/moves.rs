@@ -28,6 +28,8 @@ pub(super) enum Moved {
     Done,
     /// The old name may come back: look again at this time.
     Later(Duration),
+    /// It would take the place of a full directory that nobody saw go: that is judged first.
+    Judged,
 }
 
 impl ClientEngine {
@@ -82,11 +84,10 @@ impl ClientEngine {
                 return verdict.unwrap_or(Moved::No(Some(origin)));
             }
         }
-        if let Some(existing) = existing {
-            if self.view.is_within(origin, existing) {
-                return Moved::No(None);
-            }
-            self.forget(existing, source);
+        if let Some(existing) = existing
+            && let Err(verdict) = self.vacate(key, existing, origin, wait, source)
+        {
+            return verdict;
         }
         let unlisted = self.is_unlisted(origin);
         if !self.view.rename(origin, key.dir, &key.name) {
@@ -112,6 +113,30 @@ impl ClientEngine {
         };
         self.emit(op, &[], key.clone(), wait.clone());
         Moved::Done
+    }
+
+    /// Takes what is in the way of a move out of the view, unless it has to be judged whether it may go.
+    fn vacate(
+        &mut self,
+        key: &Key,
+        existing: NodeId,
+        origin: NodeId,
+        wait: &Wait,
+        source: &mut impl Source,
+    ) -> Result<(), Moved> {
+        if self.view.is_within(origin, existing) {
+            return Err(Moved::No(None));
+        }
+        let full = self
+            .view
+            .get(existing)
+            .is_some_and(|node| node.child_count() > 0);
+        if full && !wait.left {
+            self.guard.insert_displacing(key.clone(), origin);
+            return Err(Moved::Judged);
+        }
+        self.forget(existing, source);
+        Ok(())
     }
 
     /// What is now at the name that a path had before (`None` when that cannot be told), unless that says already
@@ -222,6 +247,7 @@ impl ClientEngine {
         let origin = self.view.by_inode(found.stat.inode)?;
         let node = self.view.get(origin)?;
         let possible = origin != self.view.root()
+            && !self.root.may_be_other()
             && knows(node, found)
             && !self.view.is_within(key.dir, origin);
         possible.then_some(origin)

@@ -117,8 +117,8 @@ impl ClientEngine {
         let Some(path) = self.view.path(id) else {
             return;
         };
-        if !wait.left || !self.check_root(now, source) {
-            // Nobody saw it go: it is judged with all that is missing.
+        if !wait.left || !self.check_root(now, source) || self.root.suspicion().is_some() {
+            // Nobody saw it go, or not from the source of the mirror: it is judged with all that is missing.
             return self.guard.insert(key.clone());
         }
         self.guard.remove(key);
@@ -140,6 +140,9 @@ impl ClientEngine {
             let Some(node) = self.view.get(id) else {
                 continue;
             };
+            if let Some(key) = self.key_of(id) {
+                self.guard.remove(&key);
+            }
             if node.entry.is_dir() {
                 source.unwatch(id);
                 todo.extend(node.children().map(|(_, child)| child));
@@ -191,6 +194,7 @@ impl ClientEngine {
         let twin = match self.relocate(&key, &mut wait, found, &path, now, source) {
             Moved::Later(due) => return self.queue.wait(key, due, wait),
             Moved::Done => None,
+            Moved::Judged => return,
             Moved::No(twin) => twin,
         };
         match &found.kind {

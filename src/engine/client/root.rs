@@ -57,6 +57,13 @@ impl Root {
         })
     }
 
+    /// Whether it is on another file system than the mirror's, and only a number says that it is the same: file systems
+    /// without birth times number their files alike, so inode numbers mean nothing there either.
+    pub(super) fn may_be_other(&self) -> bool {
+        let before = self.of_mirror.filter(|before| before.fs != self.now.fs);
+        before.is_some_and(|before| !before.same(&self.now) || self.now.birth == 0)
+    }
+
     /// When it is looked at next.
     pub(super) fn due(&self) -> Duration {
         self.next
@@ -118,6 +125,7 @@ impl ClientEngine {
                 self.queue.doubt();
                 self.again.doubt();
                 self.large.doubt();
+                self.doubt_sent();
                 self.rescan();
                 false
             }
@@ -134,6 +142,17 @@ impl ClientEngine {
                 self.root.away = Some(reason);
                 false
             }
+        }
+    }
+
+    /// What is under way may come back: by then it says nothing of this root.
+    fn doubt_sent(&mut self) {
+        let sent = self.inflight.values_mut().chain([&mut self.batch.sent]);
+        for (_, wait) in sent.flat_map(|sent| &mut sent.keys) {
+            wait.left = false;
+        }
+        for upload in self.uploads.values_mut() {
+            upload.wait.left = false;
         }
     }
 

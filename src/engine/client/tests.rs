@@ -5,9 +5,9 @@ use super::{ClientEngine, Memory, Output, ReadOutcome, Settings, UploadJob, Welc
 use crate::debounce::Hint;
 use crate::delta::digest;
 use crate::engine::brake::Hold;
-use crate::engine::sim::{Inode, MemSource, Meta, root_id};
+use crate::engine::sim::{Inode, MemSource, Meta, name, root_id};
 use crate::engine::source::Source;
-use crate::index::Tree;
+use crate::index::{NodeId, Tree};
 use crate::model::{Digest, Entry, Fault, Kind, Mtime, RelPath};
 use crate::wire::{
     BodyReader, BodyWriter, Code, Content, Failed, ListEntry, ListKind, Op, Request, Response,
@@ -1042,6 +1042,214 @@ fn a_hold_and_the_root_are_remembered_from_run_to_run() {
         bench.settle();
         assert_eq!(bench.held(), None);
         assert_eq!(bench.engine.memory(), memory);
+    }
+}
+
+#[test]
+fn a_directory_that_another_took_the_place_of_unseen_is_held() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(2, 150);
+    bench.source.make(1, b"e", Inode::Dir(BTreeMap::new()));
+    bench.make_files(153, 3);
+    bench.settle();
+    bench.source.unlink(1, b"d");
+    bench.source.rename(1, b"e", 1, b"d");
+    bench.source.events.clear();
+    bench.source.inside.clear();
+    bench.engine.rescan();
+    bench.settle();
+    assert_eq!(bench.held(), Some(Hold::Most));
+    assert_eq!(bench.server.entries.len(), 155);
+    assert_eq!(bench.accept(), Ok(151));
+    bench.assert_equal();
+    // It was moved, not sent.
+    assert_eq!((bench.server.moves, bench.server.contents), (1, 153));
+}
+
+#[test]
+fn directories_that_change_places_unseen_are_moved() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(2, 150);
+    bench.source.make(1, b"e", Inode::Dir(BTreeMap::new()));
+    bench.make_files(153, 120);
+    bench.settle();
+    bench.source.rename(1, b"d", 1, b"x");
+    bench.source.rename(1, b"e", 1, b"d");
+    bench.source.events.clear();
+    bench.source.inside.clear();
+    bench.engine.rescan();
+    bench.settle();
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+    assert_eq!((bench.server.moves, bench.server.contents), (2, 270));
+}
+
+#[test]
+fn one_path_that_came_and_went_does_not_end_a_hold() {
+    let mut bench = Bench::new();
+    bench.make_files(1, 150);
+    bench.source.make(1, b"stays", Inode::File(vec![1]));
+    bench.settle();
+    for n in 0..120u8 {
+        bench
+            .source
+            .unlink(1, &[b'f', b'0' + n / 50, b'0' + n % 50]);
+    }
+    bench.source.events.clear();
+    bench.engine.rescan();
+    bench.settle();
+    assert_eq!(bench.held(), Some(Hold::Most));
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(153, 150);
+    bench.settle();
+    let blip = |bench: &mut Bench, n: u8| {
+        bench.engine.event(
+            NodeId(0),
+            &name(&[b'f', b'0', b'0' + n]),
+            Hint::Gone,
+            bench.now,
+        );
+        bench.settle();
+    };
+    blip(&mut bench, 0);
+    assert_eq!(bench.held(), Some(Hold::Most));
+    assert_eq!(bench.server.entries.len(), 301);
+    // When so many were seen to go that the rest is no mass, it goes too.
+    for n in 1..45 {
+        blip(&mut bench, n);
+    }
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+}
+
+impl Bench {
+    /// Another directory takes the place of the root, with these files.
+    fn replace_root(&mut self, files: &[&[u8]]) {
+        let meta = Meta {
+            inode: Inode::Dir(BTreeMap::new()),
+            mode: 0o755,
+            mtime: 0,
+            ctime: 0,
+            links: 1,
+        };
+        self.source.inodes.insert(900, meta);
+        self.source.root = Some(900);
+        for file in files {
+            self.source.make(900, file, Inode::File(vec![7]));
+        }
+        self.look_at_root();
+        self.settle();
+    }
+}
+
+#[test]
+fn what_goes_from_a_root_that_is_not_the_mirrors_is_held_though_it_was_seen() {
+    let mut bench = Bench::new();
+    bench.make_files(1, 5);
+    bench.settle();
+    bench.replace_root(&[b"f00", b"f01"]);
+    assert_eq!(bench.held(), Some(Hold::Replaced));
+    bench.source.unlink(900, b"f00");
+    bench.settle();
+    assert_eq!(bench.held(), Some(Hold::Replaced));
+    assert_eq!(bench.server.entries.len(), 5);
+    bench.source.root = Some(1);
+    bench.look_at_root();
+    bench.settle();
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+}
+
+#[test]
+fn what_comes_back_from_under_way_is_not_believed_of_another_root() {
+    let mut bench = Bench::new();
+    bench.make_files(1, 5);
+    bench.settle();
+    for n in 0..5u8 {
+        let entry = [b'f', b'0', b'0' + n];
+        bench.source.unlink(1, &entry);
+        bench.source.make(1, &entry, Inode::File(vec![9, n]));
+    }
+    bench.step(true);
+    assert!(!bench.engine.inflight.is_empty());
+    bench.source.root = None;
+    bench.engine.root_event();
+    bench.step(true);
+    bench.source.inodes.get_mut(&1).unwrap().inode = Inode::Dir(BTreeMap::new());
+    bench.source.root = Some(1);
+    bench.look_at_root();
+    bench.cut();
+    bench.settle();
+    assert_eq!(bench.held(), Some(Hold::Empty));
+    assert_eq!(bench.server.entries.len(), 5);
+}
+
+#[test]
+fn numbers_of_another_file_system_mean_nothing() {
+    let mut bench = Bench::new();
+    bench.make_files(1, 10);
+    bench.settle();
+    bench.source.root = None;
+    bench.look_at_root();
+    // Another card of the same kind: its root, and some file, have the numbers of the old ones.
+    for n in 0..9u8 {
+        bench.source.unlink(1, &[b'f', b'0', b'0' + n]);
+    }
+    bench.source.rename(1, b"f09", 1, b"other");
+    bench.source.events.clear();
+    (bench.source.root, bench.source.fs) = (Some(1), 2);
+    bench.look_at_root();
+    bench.settle();
+    assert_eq!(bench.held(), Some(Hold::Most));
+    assert_eq!((bench.server.moves, bench.server.entries.len()), (0, 11));
+    assert_eq!(bench.accept(), Ok(10));
+    bench.assert_equal();
+    assert_eq!(bench.engine.memory().root.unwrap().fs, 2);
+}
+
+#[test]
+fn a_file_system_that_is_called_otherwise_after_a_restart_is_no_other() {
+    let mut bench = Bench::new();
+    bench.make_files(1, 10);
+    bench.settle();
+    bench.source.unlink(1, b"f00");
+    bench.source.events.clear();
+    bench.source.fs = 2;
+    bench.look_at_root();
+    bench.settle();
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+}
+
+#[test]
+fn what_is_held_and_goes_otherwise_ends_the_hold() {
+    for by_the_server in [false, true] {
+        let mut bench = Bench::new();
+        bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+        bench.make_files(2, 150);
+        bench.source.make(1, b"stays", Inode::File(vec![1]));
+        bench.settle();
+        for n in 0..149u8 {
+            bench
+                .source
+                .unlink(2, &[b'f', b'0' + n / 50, b'0' + n % 50]);
+        }
+        bench.source.events.clear();
+        bench.engine.rescan();
+        bench.settle();
+        assert_eq!(bench.held(), Some(Hold::Most));
+        if by_the_server {
+            let left = |path: &Vec<u8>| path.len() < 3 || path == b"stays";
+            bench.server.entries.retain(|path, _| left(path));
+            bench.cut();
+        } else {
+            bench.source.unlink(1, b"d");
+        }
+        bench.settle();
+        assert_eq!(bench.held(), None, "{by_the_server}");
+        bench.assert_equal();
     }
 }
 

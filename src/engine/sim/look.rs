@@ -64,7 +64,10 @@ impl Source for MemSource {
         if std::mem::replace(&mut self.opened, root) != root {
             self.watched.clear();
         }
-        Ok(root_id(root))
+        Ok(RootId {
+            fs: self.fs,
+            ..root_id(root)
+        })
     }
 
     fn look(&mut self, dir: &Place, entry: &Name) -> Result<Option<Found>, SourceError> {

@@ -69,6 +69,8 @@ pub struct MemSource {
     pub root: Option<u64>,
     /// The one that is worked in.
     pub opened: u64,
+    /// The file system of the root.
+    pub fs: u64,
 }
 
 /// A name of an entry.
@@ -108,6 +110,7 @@ impl MemSource {
             refused: HashSet::new(),
             root: Some(1),
             opened: 1,
+            fs: 0,
         }
     }
 
