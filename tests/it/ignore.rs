@@ -191,7 +191,7 @@ fn what_is_ignored_from_now_on_is_deleted_if_so_configured() {
 fn a_line_that_is_no_pattern_is_named() {
     let sandbox = Sandbox::new();
     let source = sandbox.dir("source");
-    write(&source, ".syncdignore", b"*.o\n\xff\xfe\n*.tmp\n");
+    write(&source, ".syncdignore", b"*.o\n[\xff\n*.tmp\n");
     write(&source, "a.tmp", "a");
     let pair = Pair::of(sandbox);
     let run = pair.sandbox.run(&["flush", "-d", "source"]);
