@@ -1253,6 +1253,36 @@ fn what_is_held_and_goes_otherwise_ends_the_hold() {
     }
 }
 
+#[test]
+fn what_goes_before_the_root_is_seen_to_be_back_is_held_though_events_told() {
+    for replaced in [false, true] {
+        let mut bench = Bench::new();
+        bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+        bench.make_files(2, 150);
+        bench.settle();
+        if replaced {
+            bench.replace_root(&[]);
+        } else {
+            bench.source.root = None;
+            bench.look_at_root();
+        }
+        bench.source.root = Some(1);
+        bench.source.unlink(1, b"d");
+        bench.source.make(1, b"new", Inode::File(vec![1]));
+        bench.step(true);
+        bench.look_at_root();
+        bench.settle();
+        assert_eq!(bench.held(), Some(Hold::Most), "{replaced}");
+        assert_eq!(bench.server.entries.len(), 152);
+        // What goes from then on is seen again.
+        bench.source.unlink(1, b"new");
+        bench.settle();
+        assert_eq!(bench.server.entries.len(), 151);
+        assert_eq!(bench.accept(), Ok(151));
+        bench.assert_equal();
+    }
+}
+
 /// The seed is fixed so that a run of the tests says something about the change under test; `SYNCD_SLOW=1` looks
 /// further, from a new seed each time.
 fn further() -> ProptestConfig {
