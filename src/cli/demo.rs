@@ -114,6 +114,7 @@ impl Stage {
             delete_ignored: false,
             delete_guard: config.watch.delete_guard,
             window: config.limits.window.0,
+            upload_rate: config.limits.upload_rate.bytes(),
             until: Until::Stopped,
             holder: Holder::Respect,
         }

@@ -4,7 +4,7 @@ use super::overview::{bytes, count};
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load};
 use super::{ask, log, render, runtime};
-use crate::config::{Address, BlockSize, ClientConfig, Ignored, Log, ShareName};
+use crate::config::{Address, BlockSize, ClientConfig, Ignored, Log, Rate, ShareName};
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::connect::ConnectKind;
 use crate::daemon::control;
@@ -40,6 +40,9 @@ pub struct ClientArguments {
     /// End when the server durably holds the tree
     #[arg(long)]
     once: bool,
+    /// Send each server at most so many bytes a second, such as "2 MiB" (default: unlimited)
+    #[arg(long, value_name = "SIZE")]
+    upload_rate: Option<Rate>,
     /// Become the writer of a share that another source fills
     #[arg(long)]
     take_over: bool,
@@ -96,6 +99,10 @@ fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
         delete_ignored: config.ignored == Ignored::Delete,
         delete_guard: config.watch.delete_guard,
         window: config.limits.window.0,
+        upload_rate: arguments
+            .upload_rate
+            .unwrap_or(config.limits.upload_rate)
+            .bytes(),
         until: if arguments.once {
             Until::Mirrored
         } else {
@@ -226,6 +233,7 @@ mod tests {
             share: None,
             once: false,
             take_over: false,
+            upload_rate: None,
         };
         let (options, _) = merge(arguments(&[])).unwrap();
         assert_eq!(options.choice, ServerChoice::Default);

@@ -1,7 +1,7 @@
 //! Settings of the client.
 
 use super::value::{between, percent, period_between};
-use super::{Address, BlockSize, ConfigError, Log, Period, ShareName, Size, Source};
+use super::{Address, BlockSize, ConfigError, Log, Period, Rate, ShareName, Size, Source};
 use crate::model::limits::MUTATE_WINDOW;
 use serde::Deserialize;
 use std::time::Duration;
@@ -88,12 +88,15 @@ pub struct ClientLimits {
     /// Bytes of changes that are sent before the server has acknowledged any.
     #[serde(deserialize_with = "between::<_, 2_097_152, 1_073_741_824>")]
     pub window: Size,
+    /// How fast each server is sent to.
+    pub upload_rate: Rate,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             window: Size(MUTATE_WINDOW),
+            upload_rate: Rate::Unlimited,
         }
     }
 }

@@ -14,4 +14,4 @@ pub use client::{ClientConfig, ClientLimits, Ignored, Watch};
 pub use error::{ConfigError, Source};
 pub use log::{Level, Log, LogFormat};
 pub use server::{Durability, ServerConfig, ServerLimits, Share};
-pub use value::{Address, BlockSize, Period, ShareName, Size, ValueError};
+pub use value::{Address, BlockSize, Period, Rate, ShareName, Size, ValueError};

@@ -68,6 +68,8 @@ pub struct ClientOptions {
     pub delete_guard: u8,
     /// Bytes of changes that are sent before any is acknowledged.
     pub window: u64,
+    /// Bytes a second that each server is sent; none for no limit.
+    pub upload_rate: Option<u64>,
     /// When it ends.
     pub until: Until,
     /// What to do with a share that another source fills.

@@ -17,6 +17,7 @@ use crate::daemon::status::ClientStatus;
 use crate::engine::client::{Ignored, Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
 use crate::host::source::SourceRoot;
+use crate::model::limits::MAX_PIECE;
 use crate::wire::Code;
 pub use handle::ClientHandle;
 use handle::{Line, Mirror, SharedLine, line};
@@ -192,6 +193,7 @@ impl Client {
                 once: self.options.until == Until::Mirrored,
                 alone: self.options.servers.len() == 1,
                 line: shared,
+                rate: self.options.upload_rate,
                 sent,
             };
             let number = tasks.len();
@@ -230,7 +232,13 @@ impl Client {
 
     fn settings(&self) -> Settings {
         let mut settings = Settings {
-            window: self.options.window,
+            // What waits for a slow line would delay what comes later.
+            window: self
+                .options
+                .upload_rate
+                .map_or(self.options.window, |rate| {
+                    self.options.window.min(rate.max(MAX_PIECE as u64))
+                }),
             delete_guard: self.options.delete_guard,
             ignore: self.options.ignore.clone(),
             ignored: if self.options.delete_ignored {
