@@ -82,15 +82,25 @@ impl Lines {
                 &format!("drift: somebody else changed {paths} of the mirror"),
             );
         }
+        for kept in &share.kept {
+            self.add(2, &format!("kept for 30 days instead of deleted: {kept}"));
+        }
         self.problems(2, &share.problems, share.problems.len() as u64);
     }
 
     fn client(&mut self, client: &ClientStatus) {
         self.add(0, &format!("client  {}", client.source));
         let entries = count(client.entries, "entry");
+        let polled = match client.polled {
+            0 => String::new(),
+            dirs => format!(", {} only looked at from time to time", number(dirs)),
+        };
         self.add(
             1,
-            &format!("{entries}, {} watched", count(client.watches, "directory")),
+            &format!(
+                "{entries}, {} watched{polled}",
+                count(client.watches, "directory")
+            ),
         );
         for server in &client.servers {
             self.peer(server);

@@ -12,6 +12,7 @@ use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
 use crate::host::control::ControlSocket;
 use crate::host::dirs::{Dirs, DirsError};
+use crate::host::watch::WatchError;
 use crate::wire::Code;
 use clap::Args;
 use std::path::PathBuf;
@@ -206,6 +207,9 @@ fn explain(error: &ClientError) -> Report {
     match error {
         ClientError::Connect(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
+        ClientError::Watch(WatchError::Limit) => report.hint(
+            "`sysctl fs.inotify.max_user_instances=1024` gives more until the next start of the system, `ulimit -n 4096` more open files",
+        ),
         ClientError::Source { .. } => {
             report.hint("make it, or mount it if it lies on a disk that is not mounted")
         }

@@ -52,6 +52,9 @@ pub struct ShareStatus {
     pub last_commit_age_ms: Option<u64>,
     /// Paths that somebody else had changed and that were put right, or wait for it.
     pub drift: u64,
+    /// Where lies what a first contact, or a person's acceptance of one, would have deleted: a bounded list, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     /// Paths that could not be handled: a bounded list.
     pub problems: Vec<PathProblem>,
     /// Why nothing is applied at present; none when all is well.
@@ -91,6 +94,9 @@ pub struct ClientStatus {
     pub entries: u64,
     /// Directories that are watched.
     pub watches: u64,
+    /// Directories that the system has no watch for: they are looked at from time to time.
+    #[serde(default)]
+    pub polled: u64,
     /// Paths that could not be mirrored: the first of them.
     pub problems: Vec<PathProblem>,
     /// How many there are.

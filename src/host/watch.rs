@@ -16,6 +16,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{
     Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _,
 };
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -109,7 +110,12 @@ impl Mailbox {
 /// Why events cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The system has no more watchers.
+    /// The system has no more watchers for this user, or no more open files for this process.
+    #[error(
+        "cannot watch files: the system's limit of watchers of one user, or of open files, is reached"
+    )]
+    Limit,
+    /// The system gives no watcher.
     #[error("cannot watch files")]
     Notify(#[from] notify::Error),
     /// The private directory cannot be made.
@@ -162,7 +168,7 @@ impl Watcher {
         let config = Config::default()
             .with_follow_symlinks(false)
             .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
-        let notify = RecommendedWatcher::new(handler, config)?;
+        let notify = RecommendedWatcher::new(handler, config).map_err(refused)?;
         let mut watcher = Self {
             notify,
             aliases,
@@ -255,6 +261,16 @@ impl Watcher {
                 tracing::trace!(%error, "the watch had ended already");
             }
         }
+    }
+}
+
+fn refused(error: notify::Error) -> WatchError {
+    match &error.kind {
+        // EMFILE, for descriptors and for watchers alike.
+        notify::ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            WatchError::Limit
+        }
+        _ => WatchError::Notify(error),
     }
 }
 

@@ -228,6 +228,8 @@ fn a_first_contact_keeps_what_a_person_has_deleted() {
     let kept = fs::read_dir(mirror.join(".syncd/kept")).unwrap();
     let kept: Vec<_> = kept.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(fs::read(kept[0].join("old/7")).unwrap(), b"7");
+    let status = pair.sandbox.run(&["status", "-d", "mirror"]).out;
+    assert!(status.contains("/.syncd/kept/"), "{status}");
     pair.stop();
 }
 

@@ -56,6 +56,7 @@ impl ClientHandle {
             servers: Vec::new(),
             entries: 0,
             watches: 0,
+            polled: 0,
             problems: Vec::new(),
             problems_total: 0,
             skipped: Vec::new(),
@@ -214,6 +215,7 @@ impl Mirror {
             peer.held = held;
             status.entries = status.entries.max(snapshot.entries as u64);
             status.watches += watches as u64;
+            status.polled += snapshot.polled as u64;
             status.problems_total += snapshot.problems_total as u64 + u64::from(brake.is_some());
             status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
             let problems = snapshot

@@ -24,6 +24,7 @@ use handle::{Line, Mirror, SharedLine, line};
 use mirror::Input;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -184,18 +185,7 @@ impl Client {
                 block_size: self.options.block_size,
                 once: self.options.until == Until::Mirrored,
             };
-            let dial = connection::Dial {
-                connector: Arc::clone(&self.connector),
-                address: address.clone(),
-                share: self.options.share.clone(),
-                take_over: self.options.holder == Holder::Replace,
-                directory: self.options.directory.clone(),
-                once: self.options.until == Until::Mirrored,
-                alone: self.options.servers.len() == 1,
-                line: shared,
-                rate: self.options.upload_rate,
-                sent,
-            };
+            let dial = self.dial(address, shared, sent);
             let number = tasks.len();
             let mirror = one(setup, dial, inputs, queue, stop.child_token());
             tasks.spawn(async move { (number, mirror.await) });
@@ -227,6 +217,22 @@ impl Client {
                 }
                 Ok(status)
             }
+        }
+    }
+
+    /// Whom to dial for one mirror.
+    fn dial(&self, address: &str, line: SharedLine, sent: Arc<AtomicU64>) -> connection::Dial {
+        connection::Dial {
+            connector: Arc::clone(&self.connector),
+            address: address.to_owned(),
+            share: self.options.share.clone(),
+            take_over: self.options.holder == Holder::Replace,
+            directory: self.options.directory.clone(),
+            once: self.options.until == Until::Mirrored,
+            alone: self.options.servers.len() == 1,
+            line,
+            rate: self.options.upload_rate,
+            sent,
         }
     }
 

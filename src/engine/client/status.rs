@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub skipped_total: usize,
     /// How many of them are ignored by rules of the user; an ignored directory counts once.
     pub ignored_total: usize,
+    /// Directories that have no watch and are looked at from time to time.
+    pub polled: usize,
     /// Why nothing is sent at present.
     pub paused: Option<String>,
     /// Why there is no source at present.
@@ -190,6 +192,7 @@ impl ClientEngine {
             skipped: skipped.take(LISTED).collect(),
             skipped_total: self.skipped.len(),
             ignored_total: self.ignored_count(),
+            polled: self.unwatched.len(),
             paused: self.paused.as_ref().map(|(reason, _)| reason.clone()),
             away: self.root.away.clone(),
             held: self.held(),
