@@ -9,6 +9,7 @@ mod demo;
 mod flush;
 mod log;
 mod overview;
+mod plan;
 pub mod render;
 pub mod report;
 mod runtime;
@@ -66,6 +67,10 @@ enum Command {
     Status(status::StatusArguments),
     /// Show the deletions that a client holds, and have them done
     Accept(accept::AcceptArguments),
+    /// Show what a client would do to its server, and why, and do nothing
+    ///
+    /// The share is opened as a client opens it: one that has no writer yet gets this source as its writer.
+    Plan(plan::PlanArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
     /// Mirror a small tree with a real server and a real client in this terminal
@@ -109,6 +114,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Client(arguments) => sync::run(arguments, &overrides),
         Command::Status(arguments) => status::run(&arguments),
         Command::Accept(arguments) => accept::run(&arguments),
+        Command::Plan(arguments) => plan::run(arguments, &overrides),
         Command::Flush(arguments) => flush::run(&arguments),
         Command::Demo => demo::run(&overrides),
         Command::Completions(arguments) => shell::completions(&arguments),

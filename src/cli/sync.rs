@@ -18,9 +18,9 @@ use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
-/// Arguments of `syncd client`.
+/// Which directory goes where.
 #[derive(Debug, Args)]
-pub struct ClientArguments {
+pub struct TargetArguments {
     /// The directory that is watched and never changed
     #[arg(short, long, value_name = "DIR")]
     directory: PathBuf,
@@ -38,6 +38,13 @@ pub struct ClientArguments {
     /// The share on the server (default: the server's directory itself)
     #[arg(long, value_name = "NAME", env = "SYNCD_SHARE")]
     share: Option<ShareName>,
+}
+
+/// Arguments of `syncd client`.
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    #[command(flatten)]
+    target: TargetArguments,
     /// End when the server durably holds the tree
     #[arg(long)]
     once: bool,
@@ -47,6 +54,17 @@ pub struct ClientArguments {
     /// Become the writer of a share that another source fills
     #[arg(long)]
     take_over: bool,
+}
+
+impl From<TargetArguments> for ClientArguments {
+    fn from(target: TargetArguments) -> Self {
+        Self {
+            target,
+            once: false,
+            take_over: false,
+            upload_rate: None,
+        }
+    }
 }
 
 /// What to do about a directory that is in use.
@@ -63,33 +81,31 @@ pub fn run(arguments: ClientArguments, overrides: &log::Overrides) -> Result<(),
     let until = options.until;
     let last = runtime::run(|stop| sync(options, stop))?;
     match until {
-        Until::Stopped => Ok(()),
+        Until::Stopped | Until::Planned => Ok(()),
         Until::Mirrored => conclude(&last),
     }
 }
 
 /// Defaults, file, environment, arguments: the later wins.
-fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
-    let file = arguments.config.as_deref();
+pub(super) fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
+    let target = arguments.target;
+    let file = target.config.as_deref();
     let config = load(file, ClientConfig::parse)?;
-    let named = !arguments.server.is_empty() || config.servers != ClientConfig::default().servers;
-    let servers = if arguments.server.is_empty() {
+    let named = !target.server.is_empty() || config.servers != ClientConfig::default().servers;
+    let servers = if target.server.is_empty() {
         config.servers
     } else {
-        arguments.server
+        target.server
     };
     let options = ClientOptions {
-        directory: absolute(&arguments.directory)?,
+        directory: absolute(&target.directory)?,
         servers: servers.iter().map(Address::to_string).collect(),
         choice: if named {
             ServerChoice::Named
         } else {
             ServerChoice::Default
         },
-        share: arguments
-            .share
-            .or(config.share)
-            .map(|name| name.to_string()),
+        share: target.share.or(config.share).map(|name| name.to_string()),
         block_size: match config.block_size {
             BlockSize::Auto => None,
             BlockSize::Fixed(size) => Some(size),
@@ -122,8 +138,8 @@ fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
     Ok((options, log))
 }
 
-/// What `--once` says in the end.
-fn conclude(last: &ClientStatus) -> Result<(), Report> {
+/// Whether any path could not be mirrored, or is held.
+pub(super) fn problems(last: &ClientStatus) -> Result<(), Report> {
     if last.problems_total > 0 {
         let message = format!(
             "{} could not be mirrored",
@@ -139,6 +155,12 @@ fn conclude(last: &ClientStatus) -> Result<(), Report> {
             .chain((more > 0).then(|| format!("and {}, see the log", count(more, "other path"))));
         return Err(Report::new(Kind::Problems, message).detail(lines));
     }
+    Ok(())
+}
+
+/// What `--once` says in the end.
+fn conclude(last: &ClientStatus) -> Result<(), Report> {
+    problems(last)?;
     let sent: u64 = last.servers.iter().map(|server| server.sent_bytes).sum();
     let skipped = match last.skipped_total {
         0 => String::new(),
@@ -183,12 +205,12 @@ pub async fn sync(options: ClientOptions, stop: CancellationToken) -> Result<Cli
     Ok(status)
 }
 
-fn explain(error: &ClientError) -> Report {
+pub(super) fn explain(error: &ClientError) -> Report {
     let kind = match error {
         ClientError::Source { .. }
         | ClientError::Ambiguous { .. }
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
-        ClientError::Broken(_) => Kind::Unexpected,
+        ClientError::Broken(_) | ClientError::Protocol(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
         ClientError::Connect(error) => match error.kind() {
             ConnectKind::Unreachable | ConnectKind::NoInvite => Kind::Unreachable,
@@ -221,7 +243,7 @@ fn explain(error: &ClientError) -> Report {
 #[cfg(test)]
 mod tests {
     use super::super::report::Kind;
-    use super::{ClientArguments, explain, merge};
+    use super::{ClientArguments, TargetArguments, explain, merge};
     use crate::daemon::client::ClientError;
     use crate::daemon::connect::ConnectError;
     use crate::daemon::options::ServerChoice;
@@ -230,14 +252,13 @@ mod tests {
 
     #[test]
     fn a_server_is_the_default_until_somebody_names_one() {
-        let arguments = |servers: &[&str]| ClientArguments {
-            directory: PathBuf::from("/src"),
-            config: None,
-            server: servers.iter().map(|text| text.parse().unwrap()).collect(),
-            share: None,
-            once: false,
-            take_over: false,
-            upload_rate: None,
+        let arguments = |servers: &[&str]| {
+            ClientArguments::from(TargetArguments {
+                directory: PathBuf::from("/src"),
+                config: None,
+                server: servers.iter().map(|text| text.parse().unwrap()).collect(),
+                share: None,
+            })
         };
         let (options, _) = merge(arguments(&[])).unwrap();
         assert_eq!(options.choice, ServerChoice::Default);

@@ -92,6 +92,8 @@ pub enum Until {
     Stopped,
     /// When the server durably holds the tree as it was found (`--once`).
     Mirrored,
+    /// When it is known what would be done, of which nothing is (`syncd plan`).
+    Planned,
 }
 
 /// What to do with a share that another source fills.

@@ -19,6 +19,7 @@ mod ignore;
 mod large;
 mod live;
 mod logs;
+mod plan;
 mod settings;
 mod shares;
 mod sim;

@@ -1,6 +1,9 @@
 //! A running client, as the rest of the program sees it: what its control socket answers from.
 
 use super::mirror::Input;
+use super::plan::Plan;
+#[cfg(doc)]
+use crate::daemon::options::Until;
 use crate::daemon::status::{
     ClientStatus, HeldDeletions, PathProblem, PeerState, PeerStatus, SkippedPath,
 };
@@ -39,6 +42,7 @@ pub(super) struct Mirror {
     pub(super) sent: Arc<AtomicU64>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) markers: PathBuf,
+    pub(super) plan: Option<Arc<Mutex<Plan>>>,
 }
 
 /// A running client: what its control socket answers from.
@@ -74,6 +78,17 @@ impl ClientHandle {
             mirror.report(snapshot, &mut status);
         }
         status
+    }
+
+    /// What would be done to each mirror, by the address of its server, once [`Until::Planned`] has ended.
+    #[must_use]
+    pub fn plans(&self) -> Vec<(String, Plan)> {
+        let plan = |mirror: &Mirror| {
+            let plan = mirror.plan.as_ref()?;
+            let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
+            Some((mirror.address.clone(), plan.clone()))
+        };
+        self.mirrors.iter().filter_map(plan).collect()
     }
 
     /// Returns when every change that was made before is durable on every server.

@@ -1,81 +1,25 @@
 //! The engine's thread: events, answers and the time in; messages and jobs out.
 
 use super::ClientError;
-use super::asked::Asked;
 use super::bench::Bench;
+pub(super) use super::input::{Accepted, Input, Link};
 use super::notes::Notes;
+use super::plan::{Plan, Planner};
 use super::uploader::{Job, Uploader};
 use crate::daemon::changes;
-use crate::daemon::pump::{Outbox, Outgoing};
-use crate::engine::client::{Held, Output, ReadOutcome, Settings, Snapshot, Welcome};
+use crate::daemon::pump::Outgoing;
+use crate::engine::client::{Output, Settings, Snapshot};
 use crate::host::clock;
 use crate::host::source::SourceRoot;
 use crate::host::watch::Mailbox;
-use crate::wire::{Request, Response};
-use bytes::Bytes;
+use crate::wire::Request;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// The way to the server while a session lasts.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    /// Tells sessions apart: what comes late from an older one is dropped.
-    pub(super) epoch: u64,
-    pub(super) outbox: Outbox,
-    /// Bytes of uploads that may still be sent. Closed when the session ends.
-    pub(super) window: Arc<Semaphore>,
-    /// Recipes that were asked for.
-    pub(super) asked: Arc<Asked>,
-}
-
-/// What the engine's thread is told.
-pub(super) enum Input {
-    /// A session is open, with the mirror that it is about.
-    Connected {
-        link: Link,
-        mirror: String,
-        welcome: Welcome,
-    },
-    /// It is over.
-    Disconnected(u64),
-    /// The server said something.
-    Response {
-        epoch: u64,
-        response: Response,
-        body: Bytes,
-    },
-    /// A large file was read.
-    Read {
-        epoch: u64,
-        upload: u64,
-        outcome: ReadOutcome,
-    },
-    /// A marker of this name was or will be written: tell when all before it is durable.
-    Flush {
-        name: String,
-        reply: oneshot::Sender<()>,
-    },
-    /// What is held; it is shown to a person.
-    Held(oneshot::Sender<Option<Held>>),
-    /// A person accepts so many of the deletions that were shown.
-    Accept { entries: usize, reply: Accepted },
-    /// What goes on, and how many directories are watched.
-    Status(oneshot::Sender<Option<(Snapshot, usize)>>),
-}
-
-/// Where it is told how many entries are being deleted, or why none is.
-pub(super) type Accepted = oneshot::Sender<Result<usize, String>>;
-
-impl std::fmt::Debug for Input {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Input")
-    }
-}
 
 /// What a mirror works on.
 pub(super) struct Setup {
@@ -85,6 +29,8 @@ pub(super) struct Setup {
     pub(super) rescan: Duration,
     pub(super) block_size: Option<u32>,
     pub(super) once: bool,
+    /// Nothing is done; what would be is left here.
+    pub(super) plan: Option<Arc<Mutex<Plan>>>,
 }
 
 struct Loop<'a> {
@@ -104,6 +50,7 @@ struct Loop<'a> {
     next_rescan: Duration,
     next_save: Duration,
     notes: Notes,
+    planner: Option<Planner>,
     out: Vec<Output>,
 }
 
@@ -136,6 +83,7 @@ pub(super) fn run(
     let mut looped = Loop {
         next_rescan: setup.rescan,
         next_save: SAVE,
+        planner: setup.plan.is_some().then(Planner::default),
         setup,
         started: clock::monotonic(),
         runtime,
@@ -165,8 +113,15 @@ pub(super) fn run(
     if let Some((last, _)) = &last {
         looped.notes.tell(last);
     }
-    if let Some(bench) = &mut looped.bench {
-        bench.finish(runtime);
+    match (looped.planner, &looped.setup.plan) {
+        (Some(planner), Some(plan)) => {
+            *plan.lock().unwrap_or_else(PoisonError::into_inner) = planner.plan;
+        }
+        _ => {
+            if let Some(bench) = &mut looped.bench {
+                bench.finish(runtime);
+            }
+        }
     }
     looped.uploader.end();
     Ok(last)
@@ -206,12 +161,18 @@ impl Loop<'_> {
             self.next_rescan = now + self.setup.rescan;
             bench.engine.rescan();
         }
-        if now >= self.next_save {
+        if now >= self.next_save && self.planner.is_none() {
             self.next_save = now + SAVE;
             bench.save(self.runtime);
         }
-        let more = bench.engine.step(now, &mut bench.source, &mut self.out);
+        if let Some(planner) = &mut self.planner {
+            planner.begin(&mut bench.engine);
+        }
+        let mut more = bench.engine.step(now, &mut bench.source, &mut self.out);
         self.notes.look(&bench.engine, now);
+        if let Some(planner) = &mut self.planner {
+            more |= planner.play(&mut bench.engine, &self.setup.root, now, &mut self.out)?;
+        }
         self.carry_out();
         Ok(more)
     }
@@ -225,6 +186,11 @@ impl Loop<'_> {
                 mirror,
                 welcome,
             } => {
+                if let Some(planner) = self.planner.as_mut().filter(|planner| planner.has_begun()) {
+                    // The line was cut: the server is as it was, and everything is planned anew.
+                    *planner = Planner::default();
+                    self.bench = None;
+                }
                 self.prepare(mirror)?;
                 if let Some(bench) = &mut self.bench {
                     if self.link.is_some() {
@@ -369,7 +335,7 @@ impl Loop<'_> {
             if let Some(next) = self.notes.next(&bench.engine) {
                 due = due.min(next.max(now));
             }
-            if bench.saving.is_some() || bench.is_touched() {
+            if self.planner.is_none() && (bench.saving.is_some() || bench.is_touched()) {
                 due = due.min(self.next_save.max(now));
             }
         }

@@ -6,8 +6,10 @@ mod asked;
 mod bench;
 mod connection;
 mod handle;
+mod input;
 mod mirror;
 mod notes;
+mod plan;
 mod sender;
 mod uploader;
 
@@ -22,6 +24,7 @@ use crate::wire::Code;
 pub use handle::ClientHandle;
 use handle::{Line, Mirror, SharedLine, line};
 use mirror::Input;
+pub use plan::{Plan, Planned};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -67,6 +70,9 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// What was planned cannot be followed.
+    #[error(transparent)]
+    Protocol(#[from] crate::engine::client::ProtocolError),
     /// The server does not want this client.
     #[error("the server at `{server}` refused: {message}")]
     Refused {
@@ -169,7 +175,9 @@ impl Client {
                 .path()
                 .join(mirror_name(address, self.options.share.as_deref()));
             let (shared, sent) = (SharedLine::default(), Arc::default());
+            let plan = (self.options.until == Until::Planned).then(Arc::default);
             mirrors.push(Mirror {
+                plan: plan.clone(),
                 address: address.clone(),
                 share: self.options.share.clone(),
                 line: Arc::clone(&shared),
@@ -183,7 +191,8 @@ impl Client {
                 settings: self.settings(),
                 rescan: self.options.rescan,
                 block_size: self.options.block_size,
-                once: self.options.until == Until::Mirrored,
+                once: self.options.until != Until::Stopped,
+                plan: plan.clone(),
             };
             let dial = self.dial(address, shared, sent);
             let number = tasks.len();
@@ -228,7 +237,7 @@ impl Client {
             share: self.options.share.clone(),
             take_over: self.options.holder == Holder::Replace,
             directory: self.options.directory.clone(),
-            once: self.options.until == Until::Mirrored,
+            once: self.options.until != Until::Stopped,
             alone: self.options.servers.len() == 1,
             line,
             rate: self.options.upload_rate,

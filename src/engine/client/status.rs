@@ -100,6 +100,12 @@ impl ClientEngine {
         forget_below(&mut self.skipped, dir);
     }
 
+    /// Whether it is known what the server holds, and changes are sent.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
     /// Whether the whole source was looked at in this run, and what was found is done.
     #[must_use]
     pub fn is_mirrored(&self) -> bool {
