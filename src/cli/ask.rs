@@ -132,36 +132,13 @@ pub async fn server<T: DeserializeOwned>(
 /// # Errors
 /// When no client or several match, the time is over, or paths could not be mirrored.
 pub async fn flush(options: FlushOptions) -> Result<(), Report> {
-    let all = control::find(&dirs()?, options.directory.as_deref())
-        .await
-        .map_err(|error| explain(&error))?;
     let path = options
         .path
         .as_ref()
         .filter(|_| options.directory.is_none());
-    let path = path.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
-    let meant = |daemon: &&Running| {
-        daemon.kind == DirKind::Source
-            && path
-                .as_ref()
-                .is_none_or(|path| path.starts_with(&daemon.directory))
-    };
-    let clients: Vec<&Running> = all.iter().filter(meant).collect();
-    let client = match clients.as_slice() {
-        [client] => client,
-        [] => {
-            return Err(
-                Report::new(Kind::Unreachable, "no client of that directory runs")
-                    .hint("start one with `syncd client -d DIR`"),
-            );
-        }
-        _ => {
-            return Err(Report::new(Kind::Usage, "several clients run")
-                .hint("name one with `-d DIR` or a path in its directory"));
-        }
-    };
+    let client = client_of(options.directory.as_deref(), path.map(PathBuf::as_path)).await?;
     let question = json!({ "op": "flush" });
-    let answer = timeout(options.timeout, control::ask_daemon(client, &question)).await;
+    let answer = timeout(options.timeout, control::ask_daemon(&client, &question)).await;
     let answer = answer
         .map_err(|_| {
             silent(&client.directory, options.timeout).hint("`syncd status` says what is under way")
@@ -185,6 +162,53 @@ pub async fn flush(options: FlushOptions) -> Result<(), Report> {
     .detail(lines))
 }
 
+/// The client that runs for a directory, or whose directory contains a path, or the only one.
+///
+/// # Errors
+/// When there is none, or several.
+pub(super) async fn client_of(
+    directory: Option<&Path>,
+    path: Option<&Path>,
+) -> Result<Running, Report> {
+    let all = control::find(&dirs()?, directory)
+        .await
+        .map_err(|error| explain(&error))?;
+    let path = path.map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+    let meant = |daemon: &&Running| {
+        daemon.kind == DirKind::Source
+            && path
+                .as_ref()
+                .is_none_or(|path| path.starts_with(&daemon.directory))
+    };
+    let mut clients = all.iter().filter(meant);
+    match (clients.next(), clients.next()) {
+        (Some(client), None) => Ok(client.clone()),
+        (None, _) => Err(
+            Report::new(Kind::Unreachable, "no client of that directory runs")
+                .hint("start one with `syncd client -d DIR`"),
+        ),
+        (Some(_), Some(_)) => {
+            Err(Report::new(Kind::Usage, "several clients run").hint("name one with `-d DIR`"))
+        }
+    }
+}
+
+/// Asks a client, with patience for what may take long.
+///
+/// # Errors
+/// When it does not answer within the time, or says why not.
+pub(super) async fn ask_client<T: serde::de::DeserializeOwned>(
+    client: &Running,
+    question: &Value,
+    patience: Duration,
+) -> Result<T, Report> {
+    let answer = timeout(patience, control::ask_daemon(client, question)).await;
+    let answer = answer
+        .map_err(|_| silent(&client.directory, patience))?
+        .map_err(|error| explain(&error))?;
+    understood(&client.directory, answer)
+}
+
 /// What a running client answers on its control socket.
 pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Value {
     let answer = match question.get("op").and_then(Value::as_str) {
@@ -193,7 +217,19 @@ pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Va
             Ok(()) => serde_json::to_value(handle.status().await),
             Err(message) => return json!({ "error": message }),
         },
-        _ => return json!({ "error": "a client answers `status` and `flush`" }),
+        Some("held") => serde_json::to_value(handle.held().await),
+        Some("accept") => {
+            let address = question.get("server").and_then(Value::as_str);
+            let entries = question.get("entries").and_then(Value::as_u64);
+            match handle
+                .accept(address.unwrap_or_default(), entries.unwrap_or(0))
+                .await
+            {
+                Ok(deleted) => Ok(json!(deleted)),
+                Err(message) => return json!({ "error": message }),
+            }
+        }
+        _ => return json!({ "error": "a client does not answer that" }),
     };
     answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }

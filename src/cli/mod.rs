@@ -3,6 +3,7 @@
 //! It merges defaults, file, environment and arguments into plain options, starts the log and a runtime, and turns every
 //! failure into a [`report::Report`] with an exit code. It decides nothing about trees; `daemon` does the work.
 
+mod accept;
 mod ask;
 mod certs;
 mod clients;
@@ -12,6 +13,7 @@ mod invite;
 mod join;
 mod log;
 mod overview;
+mod plan;
 pub mod render;
 pub mod report;
 mod revoke;
@@ -68,6 +70,12 @@ enum Command {
     Client(sync::ClientArguments),
     /// Say what the running servers and clients do
     Status(status::StatusArguments),
+    /// Show the deletions that a client holds, and have them done
+    Accept(accept::AcceptArguments),
+    /// Show what a client would do to its server, and why, and do nothing
+    ///
+    /// The share is opened as a client opens it: one that has no writer yet gets this source as its writer.
+    Plan(plan::PlanArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
     /// Print a line that lets one device of another machine join a running server
@@ -120,6 +128,8 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Server(arguments) => serve::run(arguments, &overrides),
         Command::Client(arguments) => sync::run(arguments, &overrides),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Accept(arguments) => accept::run(&arguments),
+        Command::Plan(arguments) => plan::run(arguments, &overrides),
         Command::Flush(arguments) => flush::run(&arguments),
         Command::Invite(arguments) => invite::run(&arguments),
         Command::Join(arguments) => join::run(&arguments),

@@ -82,15 +82,25 @@ impl Lines {
                 &format!("drift: somebody else changed {paths} of the mirror"),
             );
         }
+        for kept in &share.kept {
+            self.add(2, &format!("kept for 30 days instead of deleted: {kept}"));
+        }
         self.problems(2, &share.problems, share.problems.len() as u64);
     }
 
     fn client(&mut self, client: &ClientStatus) {
         self.add(0, &format!("client  {}", client.source));
         let entries = count(client.entries, "entry");
+        let polled = match client.polled {
+            0 => String::new(),
+            dirs => format!(", {} only looked at from time to time", number(dirs)),
+        };
         self.add(
             1,
-            &format!("{entries}, {} watched", count(client.watches, "directory")),
+            &format!(
+                "{entries}, {} watched{polled}",
+                count(client.watches, "directory")
+            ),
         );
         for server in &client.servers {
             self.peer(server);
@@ -131,6 +141,11 @@ impl Lines {
             2,
             &format!("{lag}, {flight} in flight, {sent} in {files} sent"),
         );
+        if let Some(held) = &peer.held {
+            let entries = count(held.entries, "entry");
+            self.add(2, &format!("DELETIONS HELD: {entries}, {}", held.reason));
+            self.add(3, &held.advice);
+        }
         if let Some(error) = &peer.last_error {
             self.add(2, &format!("last error: {error}"));
         }

@@ -4,7 +4,7 @@ use super::overview::{bytes, count};
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load, own};
 use super::{ask, log, render, runtime};
-use crate::config::{Address, BlockSize, ClientConfig, Log, ShareName};
+use crate::config::{Address, BlockSize, ClientConfig, Ignored, Log, Rate, ShareName};
 use crate::daemon::client::{Client, ClientError};
 use crate::daemon::connect::ConnectKind;
 use crate::daemon::control;
@@ -12,14 +12,15 @@ use crate::daemon::options::{ClientOptions, Holder, ServerChoice, Until};
 use crate::daemon::status::ClientStatus;
 use crate::host::control::ControlSocket;
 use crate::host::dirs::{Dirs, DirsError};
+use crate::host::watch::WatchError;
 use crate::wire::Code;
 use clap::Args;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
-/// Arguments of `syncd client`.
+/// Which directory goes where.
 #[derive(Debug, Args)]
-pub struct ClientArguments {
+pub struct TargetArguments {
     /// The directory that is watched and never changed
     #[arg(short, long, value_name = "DIR")]
     directory: PathBuf,
@@ -37,12 +38,33 @@ pub struct ClientArguments {
     /// The share on the server (default: the server's directory itself)
     #[arg(long, value_name = "NAME", env = "SYNCD_SHARE")]
     share: Option<ShareName>,
+}
+
+/// Arguments of `syncd client`.
+#[derive(Debug, Args)]
+pub struct ClientArguments {
+    #[command(flatten)]
+    target: TargetArguments,
     /// End when the server durably holds the tree
     #[arg(long)]
     once: bool,
+    /// Send each server at most so many bytes a second, such as "2 MiB" (default: unlimited)
+    #[arg(long, value_name = "SIZE")]
+    upload_rate: Option<Rate>,
     /// Become the writer of a share that another source fills
     #[arg(long)]
     take_over: bool,
+}
+
+impl From<TargetArguments> for ClientArguments {
+    fn from(target: TargetArguments) -> Self {
+        Self {
+            target,
+            once: false,
+            take_over: false,
+            upload_rate: None,
+        }
+    }
 }
 
 /// What to do about a directory that is in use.
@@ -59,40 +81,45 @@ pub fn run(arguments: ClientArguments, overrides: &log::Overrides) -> Result<(),
     let until = options.until;
     let last = runtime::run(|stop| sync(options, stop))?;
     match until {
-        Until::Stopped => Ok(()),
+        Until::Stopped | Until::Planned => Ok(()),
         Until::Mirrored => conclude(&last),
     }
 }
 
 /// Defaults, file, environment, arguments: the later wins.
-fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
-    let file = arguments.config.as_deref();
+pub(super) fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
+    let target = arguments.target;
+    let file = target.config.as_deref();
     let config = load(file, ClientConfig::parse)?;
-    let named = !arguments.server.is_empty() || config.servers != ClientConfig::default().servers;
-    let servers = if arguments.server.is_empty() {
+    let named = !target.server.is_empty() || config.servers != ClientConfig::default().servers;
+    let servers = if target.server.is_empty() {
         config.servers
     } else {
-        arguments.server
+        target.server
     };
     let options = ClientOptions {
-        directory: absolute(&arguments.directory)?,
+        directory: absolute(&target.directory)?,
         servers: servers.iter().map(Address::to_string).collect(),
         choice: if named {
             ServerChoice::Named
         } else {
             ServerChoice::Default
         },
-        share: arguments
-            .share
-            .or(config.share)
-            .map(|name| name.to_string()),
+        share: target.share.or(config.share).map(|name| name.to_string()),
         block_size: match config.block_size {
             BlockSize::Auto => None,
             BlockSize::Fixed(size) => Some(size),
         },
         rescan: config.watch.rescan.0,
         delete_hold: config.watch.delete_hold.0,
+        ignore: config.ignore,
+        delete_ignored: config.ignored == Ignored::Delete,
+        delete_guard: config.watch.delete_guard,
         window: config.limits.window.0,
+        upload_rate: arguments
+            .upload_rate
+            .unwrap_or(config.limits.upload_rate)
+            .bytes(),
         until: if arguments.once {
             Until::Mirrored
         } else {
@@ -115,8 +142,8 @@ fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), Report> {
     Ok((options, log))
 }
 
-/// What `--once` says in the end.
-fn conclude(last: &ClientStatus) -> Result<(), Report> {
+/// Whether any path could not be mirrored, or is held.
+pub(super) fn problems(last: &ClientStatus) -> Result<(), Report> {
     if last.problems_total > 0 {
         let message = format!(
             "{} could not be mirrored",
@@ -132,6 +159,12 @@ fn conclude(last: &ClientStatus) -> Result<(), Report> {
             .chain((more > 0).then(|| format!("and {}, see the log", count(more, "other path"))));
         return Err(Report::new(Kind::Problems, message).detail(lines));
     }
+    Ok(())
+}
+
+/// What `--once` says in the end.
+fn conclude(last: &ClientStatus) -> Result<(), Report> {
+    problems(last)?;
     let sent: u64 = last.servers.iter().map(|server| server.sent_bytes).sum();
     let skipped = match last.skipped_total {
         0 => String::new(),
@@ -176,14 +209,14 @@ pub async fn sync(options: ClientOptions, stop: CancellationToken) -> Result<Cli
     Ok(status)
 }
 
-fn explain(error: &ClientError) -> Report {
+pub(super) fn explain(error: &ClientError) -> Report {
     let kind = match error {
         ClientError::Source { .. }
         | ClientError::Ambiguous { .. }
         | ClientError::ManyShares { .. }
         | ClientError::Own(_)
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
-        ClientError::Broken(_) => Kind::Unexpected,
+        ClientError::Broken(_) | ClientError::Protocol(_) => Kind::Unexpected,
         ClientError::State(_) | ClientError::Watch(_) => Kind::Storage,
         ClientError::Connect(error) | ClientError::Unaccepted(error) => match error.kind() {
             ConnectKind::Unreachable => Kind::Unreachable,
@@ -202,6 +235,12 @@ fn explain(error: &ClientError) -> Report {
     match error {
         ClientError::Connect(error) | ClientError::Unaccepted(error) => report.hint(error.hint()),
         ClientError::State(DirsError::InUse(_)) => report.hint(IN_USE),
+        ClientError::Watch(WatchError::Limit) => report.hint(
+            "`sysctl fs.inotify.max_user_instances=1024` gives more until the next start of the system, `ulimit -n 4096` more open files",
+        ),
+        ClientError::Source { .. } => {
+            report.hint("make it, or mount it if it lies on a disk that is not mounted")
+        }
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
         ClientError::Own(_) => report.hint(super::settings::OWN_HINT),
         ClientError::ManyShares { .. } => report.hint("name one with `--share NAME`"),
@@ -212,7 +251,7 @@ fn explain(error: &ClientError) -> Report {
 #[cfg(test)]
 mod tests {
     use super::super::report::Kind;
-    use super::{ClientArguments, explain, merge};
+    use super::{ClientArguments, TargetArguments, explain, merge};
     use crate::daemon::client::ClientError;
     use crate::daemon::connect::ConnectError;
     use crate::daemon::options::ServerChoice;
@@ -221,13 +260,13 @@ mod tests {
 
     #[test]
     fn a_server_is_the_default_until_somebody_names_one() {
-        let arguments = |servers: &[&str]| ClientArguments {
-            directory: PathBuf::from("/src"),
-            config: None,
-            server: servers.iter().map(|text| text.parse().unwrap()).collect(),
-            share: None,
-            once: false,
-            take_over: false,
+        let arguments = |servers: &[&str]| {
+            ClientArguments::from(TargetArguments {
+                directory: PathBuf::from("/src"),
+                config: None,
+                server: servers.iter().map(|text| text.parse().unwrap()).collect(),
+                share: None,
+            })
         };
         let (options, _) = merge(arguments(&[])).unwrap();
         assert_eq!(options.choice, ServerChoice::Default);

@@ -1,7 +1,7 @@
 //! Settings of the client.
 
-use super::value::{between, period_between};
-use super::{Address, BlockSize, ConfigError, Log, Period, ShareName, Size, Source};
+use super::value::{between, percent, period_between};
+use super::{Address, BlockSize, ConfigError, Log, Period, Rate, ShareName, Size, Source};
 use crate::model::limits::MUTATE_WINDOW;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -19,6 +19,10 @@ pub struct ClientConfig {
     pub share: Option<ShareName>,
     /// The size of the blocks of which only changed ones are sent.
     pub block_size: BlockSize,
+    /// Patterns of what is not mirrored, in gitignore syntax.
+    pub ignore: Vec<String>,
+    /// What becomes of what was mirrored and is ignored from now on.
+    pub ignored: Ignored,
     /// How changes are noticed.
     pub watch: Watch,
     /// Certificates.
@@ -35,12 +39,25 @@ impl Default for ClientConfig {
             servers: vec![Address::loopback()],
             share: None,
             block_size: BlockSize::default(),
+            ignore: Vec::new(),
+            ignored: Ignored::default(),
             watch: Watch::default(),
             tls: ClientTls::default(),
             limits: ClientLimits::default(),
             log: Log::default(),
         }
     }
+}
+
+/// What becomes of what was mirrored and is ignored from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ignored {
+    /// The server keeps it as it is.
+    #[default]
+    Keep,
+    /// The server deletes it.
+    Delete,
 }
 
 /// `[watch]`.
@@ -53,6 +70,9 @@ pub struct Watch {
     /// How long a deletion waits in case it is the first half of an editor's save.
     #[serde(deserialize_with = "period_between::<_, 0, 10_000>")]
     pub delete_hold: Period,
+    /// What share of the mirror, in percent, may be found missing without a person's word.
+    #[serde(deserialize_with = "percent")]
+    pub delete_guard: u8,
 }
 
 impl Default for Watch {
@@ -60,6 +80,7 @@ impl Default for Watch {
         Self {
             rescan: Period(Duration::from_secs(3600)),
             delete_hold: Period(Duration::from_millis(50)),
+            delete_guard: 50,
         }
     }
 }
@@ -71,12 +92,15 @@ pub struct ClientLimits {
     /// Bytes of changes that are sent before the server has acknowledged any.
     #[serde(deserialize_with = "between::<_, 2_097_152, 1_073_741_824>")]
     pub window: Size,
+    /// How fast each server is sent to.
+    pub upload_rate: Rate,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             window: Size(MUTATE_WINDOW),
+            upload_rate: Rate::Unlimited,
         }
     }
 }

@@ -11,8 +11,8 @@ mod server;
 mod tls;
 mod value;
 
-pub use client::{ClientConfig, ClientLimits, ClientTls, Watch};
+pub use client::{ClientConfig, ClientLimits, ClientTls, Ignored, Watch};
 pub use error::{ConfigError, Source};
 pub use log::{Level, Log, LogFormat};
 pub use server::{Durability, ServerConfig, ServerLimits, ServerTls, Share};
-pub use value::{Address, BlockSize, Period, ShareName, Size, ValueError};
+pub use value::{Address, BlockSize, Period, Rate, ShareName, Size, ValueError};

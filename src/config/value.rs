@@ -205,6 +205,56 @@ impl fmt::Display for BlockSize {
     }
 }
 
+/// How fast something may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Rate {
+    /// As fast as it can.
+    #[default]
+    Unlimited,
+    /// So many bytes a second, at least 64 KiB.
+    Limited(u64),
+}
+
+const RATE: &str = "\"unlimited\" or bytes a second, from \"64 KiB\" on";
+/// Slower than this, a single message could take so long that the peer seems to be gone.
+const MIN_RATE: u64 = 64 * 1024;
+
+impl FromStr for Rate {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        let size: Size = text.parse().map_err(|_| refuse(RATE, text))?;
+        Self::limited(size).ok_or_else(|| refuse(RATE, text))
+    }
+}
+
+impl Rate {
+    fn limited(size: Size) -> Option<Self> {
+        (size.0 >= MIN_RATE).then_some(Self::Limited(size.0))
+    }
+
+    /// Bytes a second; none for no limit.
+    #[must_use]
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Unlimited => None,
+            Self::Limited(bytes) => Some(bytes),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::Limited(bytes) => Size(*bytes).fmt(f),
+        }
+    }
+}
+
 /// Reads a value from a string, or from a whole number where `number` knows how.
 struct Scalar<T> {
     expected: &'static str,
@@ -247,6 +297,7 @@ deserialize!(Size, SIZE, |bytes| Some(Size(bytes)));
 deserialize!(Period, PERIOD, |_| None);
 deserialize!(Address, ADDRESS, |_| None);
 deserialize!(ShareName, "the name of a share", |_| None);
+deserialize!(Rate, RATE, |bytes| Rate::limited(Size(bytes)));
 deserialize!(BlockSize, BLOCK_SIZE, |bytes| BlockSize::fixed(Size(bytes)));
 
 /// A size within bounds, in bytes.
@@ -273,6 +324,12 @@ pub(super) fn number_between<'de, D: Deserializer<'de>, const MIN: u64, const MA
             Err(D::Error::custom(refuse(&expected, number)))
         }
     }
+}
+
+/// A share of a whole, in percent.
+pub(super) fn percent<'de, D: Deserializer<'de>>(input: D) -> Result<u8, D::Error> {
+    let number = number_between::<D, 0, 100>(input)?;
+    Ok(u8::try_from(number).unwrap_or(100))
 }
 
 /// A length of time within bounds, in milliseconds.

@@ -68,8 +68,16 @@ pub struct ClientOptions {
     pub rescan: Duration,
     /// How long a deletion waits in case it is half of a save.
     pub delete_hold: Duration,
+    /// Patterns of what is not mirrored, in gitignore syntax.
+    pub ignore: Vec<String>,
+    /// Whether what was mirrored and is ignored from now on is deleted on the server.
+    pub delete_ignored: bool,
+    /// What share of the mirror, in percent, may be found missing without a person's word.
+    pub delete_guard: u8,
     /// Bytes of changes that are sent before any is acknowledged.
     pub window: u64,
+    /// Bytes a second that each server is sent; none for no limit.
+    pub upload_rate: Option<u64>,
     /// When it ends.
     pub until: Until,
     /// What to do with a share that another source fills.
@@ -94,6 +102,8 @@ pub enum Until {
     Stopped,
     /// When the server durably holds the tree as it was found (`--once`).
     Mirrored,
+    /// When it is known what would be done, of which nothing is (`syncd plan`).
+    Planned,
 }
 
 /// What to do with a share that another source fills.

@@ -3,6 +3,7 @@
 //! Every wait has a deadline: a read that brings nothing and a write that moves nothing for
 //! [`SILENCE_SECONDS`] end the connection.
 
+use crate::host::clock;
 use crate::model::limits::{MAX_BODY, MAX_HEADER, SILENCE_SECONDS};
 use crate::wire::{Deframer, Frame, FrameError, encode};
 use bytes::{Bytes, BytesMut};
@@ -10,10 +11,10 @@ use serde::Serialize;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A frame on its way out.
 #[derive(Debug, Clone)]
@@ -60,9 +61,19 @@ pub struct OutboxReader {
     urgent: mpsc::Receiver<Outgoing>,
     bulk: mpsc::Receiver<Outgoing>,
     sent: Arc<AtomicU64>,
+    pace: Pace,
 }
 
 impl OutboxReader {
+    /// The same, which writes at most so many bytes a second.
+    #[must_use]
+    pub fn limited_to(self, rate: Option<u64>) -> Self {
+        Self {
+            pace: Pace { rate, paid: None },
+            ..self
+        }
+    }
+
     /// The same, which adds the bytes that were written, before encryption, to a sum.
     #[must_use]
     pub fn counted_in(self, sent: &Arc<AtomicU64>) -> Self {
@@ -87,8 +98,47 @@ pub fn outbox(urgent: usize) -> (Outbox, OutboxReader) {
             urgent: urgent_out,
             bulk: bulk_out,
             sent: Arc::default(),
+            pace: Pace::default(),
         },
     )
+}
+
+/// Spreads writes over the time.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Bytes a second.
+    rate: Option<u64>,
+    /// When the line would have carried what was written so far.
+    paid: Option<Instant>,
+}
+
+/// After a rest, so much is written at once.
+const BURST: Duration = Duration::from_millis(50);
+
+impl Pace {
+    /// How much is written without a pause.
+    fn slice(&self) -> usize {
+        let slice = self.rate.map_or(u64::MAX, |rate| (rate / 20).max(4096));
+        usize::try_from(slice).unwrap_or(usize::MAX)
+    }
+
+    /// Waits until what was written is paid for.
+    async fn ready(&self) {
+        if let Some(paid) = self.paid {
+            sleep(paid.saturating_duration_since(clock::monotonic())).await;
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        if let Some(rate) = self.rate {
+            let now = clock::monotonic();
+            let rested = now.checked_sub(BURST).unwrap_or(now);
+            let from = self.paid.map_or(rested, |paid| paid.max(rested));
+            let nanos = u128::from(rate).max(1);
+            let cost = (bytes as u128 * 1_000_000_000 / nanos).try_into();
+            self.paid = Some(from + Duration::from_nanos(cost.unwrap_or(u64::MAX / 1000)));
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -123,6 +173,8 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
     let (mut urgent_open, mut bulk_open) = (true, true);
     while urgent_open || bulk_open {
         buffer.clear();
+        // Before it is chosen what goes next, so that what is urgent overtakes what is not written yet.
+        queue.pace.ready().await;
         tokio::select! {
             biased;
             frame = queue.urgent.recv(), if urgent_open => match frame {
@@ -139,10 +191,12 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         {
             frame.put(&mut buffer);
         }
-        if !buffer.is_empty() {
-            within(stream.write_all(&buffer)).await?;
+        for slice in buffer.chunks(queue.pace.slice()) {
+            queue.pace.ready().await;
+            within(stream.write_all(slice)).await?;
             within(stream.flush()).await?;
-            queue.sent.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            queue.sent.fetch_add(slice.len() as u64, Ordering::Relaxed);
+            queue.pace.wrote(slice.len());
         }
         if buffer.capacity() > 8 * GATHER {
             buffer = Vec::with_capacity(GATHER);
@@ -212,6 +266,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 mod tests {
     use super::{FrameReader, Outgoing, outbox, write_loop};
     use crate::wire::Request;
+
+    #[tokio::test]
+    async fn a_limited_line_takes_its_time() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (outbox, queue) = outbox(4);
+        let frame = Outgoing::new(&Request::UploadData { upload: 1 }, vec![7; 200_000]);
+        outbox.bulk.send(frame).await.unwrap();
+        drop(outbox);
+        let start = crate::host::clock::monotonic();
+        write_loop(queue.limited_to(Some(1_000_000)), near)
+            .await
+            .unwrap();
+        // Neither the first slice nor the last is waited for.
+        let took = start.elapsed();
+        assert!(took.as_millis() >= 80, "{took:?}");
+        assert_eq!(
+            FrameReader::new(far).next().await.unwrap().body.len(),
+            200_000
+        );
+    }
 
     #[tokio::test]
     async fn urgent_frames_overtake_bulk_ones() {

@@ -52,6 +52,9 @@ pub struct ShareStatus {
     pub last_commit_age_ms: Option<u64>,
     /// Paths that somebody else had changed and that were put right, or wait for it.
     pub drift: u64,
+    /// Where lies what a first contact, or a person's acceptance of one, would have deleted: a bounded list, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     /// Paths that could not be handled: a bounded list.
     pub problems: Vec<PathProblem>,
     /// Why nothing is applied at present; none when all is well.
@@ -94,6 +97,9 @@ pub struct ClientStatus {
     pub entries: u64,
     /// Directories that are watched.
     pub watches: u64,
+    /// Directories that the system has no watch for: they are looked at from time to time.
+    #[serde(default)]
+    pub polled: u64,
     /// Paths that could not be mirrored: the first of them.
     pub problems: Vec<PathProblem>,
     /// How many there are.
@@ -102,6 +108,9 @@ pub struct ClientStatus {
     pub skipped: Vec<SkippedPath>,
     /// How many there are.
     pub skipped_total: u64,
+    /// How many of them are ignored by rules of the user; an ignored directory counts once.
+    #[serde(default)]
+    pub ignored_total: u64,
 }
 
 /// One server of a client.
@@ -123,10 +132,28 @@ pub struct PeerStatus {
     pub sent_bytes: u64,
     /// Contents of files sent since the start.
     pub sent_files: u64,
-    /// Why the last connection ended, or was refused.
+    /// Deletions that wait for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldDeletions>,
+    /// Why the last connection ended, or was refused, or nothing is sent.
     pub last_error: Option<String>,
     /// Milliseconds until the next attempt, where one is awaited.
     pub reconnect_in_ms: Option<u64>,
+}
+
+/// Deletions that a person has to accept.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HeldDeletions {
+    /// Why they are held.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+    /// How many entries would be deleted.
+    pub entries: u64,
+    /// Entries of the mirror.
+    pub total: u64,
+    /// The first of the paths, each with all below it.
+    pub examples: Vec<String>,
 }
 
 /// What a client does with a server.

@@ -77,6 +77,8 @@ pub struct Wait {
     pub made: bool,
     /// Whether it has been held: if it is gone, or has become empty, when it is due, that is no half of a save.
     pub held: bool,
+    /// Whether an event told that it went: its deletion is believed.
+    pub left: bool,
     /// Whether an event said so (its content is hashed) or only a scan (times are believed).
     pub event: bool,
 }
@@ -87,6 +89,7 @@ impl Wait {
         self.since = self.since.min(other.since);
         self.stamp = self.stamp.min(other.stamp);
         self.event |= other.event;
+        self.left |= other.left;
     }
 }
 
@@ -145,6 +148,7 @@ impl Queue {
             misfits: live.map_or(0, |wait| wait.misfits),
             made: hint == Hint::Made || side && old.is_some_and(|wait| wait.made),
             held: hint == Hint::Gone || side && old.is_some_and(|wait| wait.held),
+            left: hint == Hint::Gone || old.is_some_and(|wait| wait.left),
             event: hint != Hint::Inside || old.is_some_and(|wait| wait.event),
         };
         self.stamp = self.stamp.max(wait.stamp);
@@ -215,6 +219,13 @@ impl Queue {
                 let due = wait.due.min(now + rest);
                 self.put(key, Wait { due, ..wait });
             }
+        }
+    }
+
+    /// Forgets that paths were seen to go.
+    pub fn doubt(&mut self) {
+        for wait in self.waits.values_mut() {
+            wait.left = false;
         }
     }
 

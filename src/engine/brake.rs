@@ -1,4 +1,5 @@
-//! When deletions are held: a scan that finds the source empty, or most of it missing, is believed only by a person.
+//! When deletions are held: what a scan or a comparison finds missing is believed only within limits; beyond them a
+//! person decides.
 
 /// Why deletions are held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -6,46 +7,100 @@ pub enum Hold {
     /// The source is empty and the mirror is not.
     Empty,
     /// More is missing than the limit allows.
-    Most {
-        /// Entries that a scan did not find.
-        missing: usize,
-        /// Entries of the mirror.
-        total: usize,
-    },
+    Most,
+    /// Another directory is in the place of the source.
+    Replaced,
+    /// A directory of another file system is in the place of the source, or of the one that it was mounted on.
+    Unmounted,
 }
 
-impl std::fmt::Display for Hold {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Hold {
+    /// What was found, for a person.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
         match self {
-            Self::Empty => {
-                f.write_str("the source is empty and the mirror is not: nothing is deleted")
-            }
-            Self::Most { missing, total } => {
-                write!(
-                    f,
-                    "{missing} of {total} entries are missing in the source: nothing is deleted"
-                )
+            Self::Empty => "the source is empty and the mirror is not",
+            Self::Most => "a large part of the mirror is missing in the source",
+            Self::Replaced => "another directory is in the place of the source",
+            Self::Unmounted => {
+                "a directory of another file system is in the place of the source, as when it is not mounted"
             }
         }
     }
+
+    /// What to do, for a person. Whoever follows it without a thought loses nothing.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unmounted => {
+                "mount the source, or put it back: the mirror then goes on by itself"
+            }
+            Self::Replaced => {
+                "put the source back and the mirror goes on by itself; if the new directory is the source from now on, \
+                 `syncd accept` shows what would be deleted and asks"
+            }
+            Self::Empty | Self::Most => {
+                "bring back what is missing and the mirror goes on by itself; if you removed it, `syncd accept` shows \
+                 what would be deleted and asks"
+            }
+        }
+    }
+
+    /// Whether it is for another directory in the place of the source.
+    #[must_use]
+    pub fn is_of_root(self) -> bool {
+        matches!(self, Self::Replaced | Self::Unmounted)
+    }
+
+    /// The word under which it is stored.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Most => "most",
+            Self::Replaced => "replaced",
+            Self::Unmounted => "unmounted",
+        }
+    }
+
+    /// The hold that was stored under a word.
+    #[must_use]
+    pub fn of_word(word: &[u8]) -> Option<Self> {
+        [Self::Empty, Self::Most, Self::Replaced, Self::Unmounted]
+            .into_iter()
+            .find(|hold| hold.word().as_bytes() == word)
+    }
 }
 
-/// What share of the entries, in percent, may be missing after a scan.
-const GUARD_PERCENT: usize = 50;
 /// So many entries may always be missing.
-const GUARD_LEAST: usize = 100;
+const LEAST: usize = 100;
 
-/// Judges what a scan found missing. `present` is the number of entries that the scan did find at the top.
+/// What was found missing, and how much may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// Entries of the mirror that the source lacks.
+    pub missing: usize,
+    /// Entries of the mirror.
+    pub total: usize,
+    /// Whether the source has anything at its top.
+    pub present: bool,
+    /// What share of the mirror may be missing, in percent.
+    pub percent: u8,
+    /// Whether it is the source that the mirror was made of, as far as can be told. In another, few count as many.
+    pub certain: bool,
+}
+
+/// Judges what was found missing.
 #[must_use]
-pub fn judge(missing: usize, total: usize, present: usize) -> Option<Hold> {
-    if missing == 0 {
+pub fn judge(loss: &Loss) -> Option<Hold> {
+    let least = if loss.certain { LEAST } else { 0 };
+    let allowed = loss.total.saturating_mul(usize::from(loss.percent));
+    if loss.missing == 0 {
         None
-    } else if present == 0 && total > 1 {
+    } else if !loss.present && loss.total > 1 {
         Some(Hold::Empty)
-    } else if missing > GUARD_LEAST
-        && missing.saturating_mul(100) > total.saturating_mul(GUARD_PERCENT)
-    {
-        Some(Hold::Most { missing, total })
+    } else if loss.missing > least && loss.missing.saturating_mul(100) > allowed {
+        Some(Hold::Most)
     } else {
         None
     }
@@ -53,20 +108,47 @@ pub fn judge(missing: usize, total: usize, present: usize) -> Option<Hold> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hold, judge};
+    use super::{Hold, Loss};
+
+    fn judge(missing: usize, total: usize, present: bool, percent: u8) -> Option<Hold> {
+        super::judge(&Loss {
+            missing,
+            total,
+            present,
+            percent,
+            certain: true,
+        })
+    }
 
     #[test]
     fn only_mass_disappearance_is_held() {
-        assert_eq!(judge(0, 0, 0), None);
-        assert_eq!(judge(100, 110, 3), None);
-        assert_eq!(
-            judge(101, 110, 3),
-            Some(Hold::Most {
-                missing: 101,
-                total: 110
-            })
-        );
-        assert_eq!(judge(101, 1000, 3), None);
-        assert_eq!(judge(5, 5, 0), Some(Hold::Empty));
+        assert_eq!(judge(0, 0, false, 50), None);
+        assert_eq!(judge(100, 110, true, 50), None);
+        assert_eq!(judge(101, 110, true, 50), Some(Hold::Most));
+        assert_eq!(judge(101, 1000, true, 50), None);
+        assert_eq!(judge(101, 1000, true, 10), Some(Hold::Most));
+        assert_eq!(judge(999, 1000, true, 100), None);
+        assert_eq!(judge(5, 5, false, 100), Some(Hold::Empty));
+        let card = Loss {
+            missing: 6,
+            total: 10,
+            present: true,
+            percent: 50,
+            certain: false,
+        };
+        assert_eq!(super::judge(&card), Some(Hold::Most));
+    }
+
+    #[test]
+    fn a_hold_is_stored_as_a_word() {
+        for hold in [Hold::Empty, Hold::Most, Hold::Replaced, Hold::Unmounted] {
+            assert_eq!(Hold::of_word(hold.word().as_bytes()), Some(hold));
+        }
+        assert_eq!(Hold::of_word(b""), None);
+    }
+
+    #[test]
+    fn nobody_is_told_to_accept_what_is_not_mounted() {
+        assert!(!Hold::Unmounted.advice().contains("accept"));
     }
 }

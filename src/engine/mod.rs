@@ -6,6 +6,7 @@
 
 pub mod brake;
 pub mod client;
+pub mod ignore;
 pub mod ports;
 pub mod server;
 pub mod sim;

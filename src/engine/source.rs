@@ -44,6 +44,27 @@ pub struct Place {
     pub identity: Option<(u64, i64)>,
 }
 
+/// Which directory is the root. A device number is no part of it: it changes at reboot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RootId {
+    /// Inode number.
+    pub inode: u64,
+    /// Birth time in nanoseconds since 1970, 0 where the file system has none.
+    pub birth: i64,
+    /// The id of its file system (`f_fsid`).
+    pub fs: u64,
+    /// The mount that it was reached through: counts within one run of the system.
+    pub mount: u64,
+}
+
+impl RootId {
+    /// Whether it is the same directory, whatever it is mounted through.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        (self.inode, self.birth) == (other.inode, other.birth)
+    }
+}
+
 /// Why the tree did not answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceError {
@@ -61,6 +82,13 @@ pub enum SourceError {
 
 /// The tree that is mirrored. Never changed through this.
 pub trait Source {
+    /// Looks at the root by its path. What is there is the root from now on; when that is another directory or mount
+    /// than before, all watches end.
+    ///
+    /// # Errors
+    /// [`SourceError::Gone`] when there is no directory, or the system refuses.
+    fn root(&mut self) -> Result<RootId, SourceError>;
+
     /// Looks at one entry of a directory; `None` when there is nothing.
     ///
     /// # Errors

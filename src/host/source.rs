@@ -5,16 +5,19 @@
 //! "`a/b`" is said of the directory that the caller means, wherever it has been moved meanwhile. Descriptors of the
 //! directories used last are kept for that.
 
-use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
-use crate::host::setid::SetIds;
+mod root;
+
+pub use root::SourceRoot;
+
+use crate::engine::source::{Found, FoundKind, Place, RootId, Source, SourceError};
 use crate::host::watch::Watcher;
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,77 +26,6 @@ use std::sync::Arc;
 const KEPT: usize = 32;
 /// The directory at the top that belongs to the program.
 const PRIVATE: &[u8] = b".syncd";
-
-/// The open root of a source tree. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct SourceRoot {
-    fd: Arc<OwnedFd>,
-    identity: (u64, i64),
-    setids: SetIds,
-}
-
-impl SourceRoot {
-    /// Opens a directory as the root.
-    ///
-    /// # Errors
-    /// When it is no directory or cannot be opened.
-    pub fn open(path: &Path) -> std::io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        let found = stat_fd(&fd)?;
-        Ok(Self {
-            fd: Arc::new(fd),
-            identity: (found.stat.inode, found.stat.birth),
-            setids: SetIds::default(),
-        })
-    }
-
-    /// The same tree for one server, which may keep the set-user-id bits or not.
-    #[must_use]
-    pub fn with_setids(&self, setids: SetIds) -> Self {
-        Self {
-            setids,
-            ..self.clone()
-        }
-    }
-
-    /// Inode number and birth time of the root.
-    #[must_use]
-    pub fn identity(&self) -> (u64, i64) {
-        self.identity
-    }
-
-    /// Opens a directory below the root, if it is the one that is meant.
-    fn open_dir(&self, place: &Place) -> Result<OwnedFd, SourceError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = if place.path.is_root() {
-            b"."
-        } else {
-            place.path.as_bytes()
-        };
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let fd = rustix::fs::openat2(&*self.fd, path, flags, Mode::empty(), resolve)
-            .map_err(directory_error)?;
-        let found = stat_fd(&fd).map_err(|error| SourceError::Failed(error.to_string()))?;
-        match place.identity {
-            Some(identity) if identity != (found.stat.inode, found.stat.birth) => {
-                Err(SourceError::Displaced)
-            }
-            _ => Ok(fd),
-        }
-    }
-
-    /// Opens a regular file without following links or waiting, and says what it is.
-    ///
-    /// # Errors
-    /// [`SourceError::Changed`] when it is no regular file (any more).
-    pub fn open_file(&self, place: &Place, name: &Name) -> Result<(File, Found), SourceError> {
-        let (file, mut found) = open_file_at(&self.open_dir(place)?, name)?;
-        self.setids.entry(&place.path, name, &mut found);
-        Ok((file, found))
-    }
-}
 
 fn open_file_at(dir: impl AsFd, name: &Name) -> Result<(File, Found), SourceError> {
     let flags =
@@ -225,6 +157,8 @@ pub struct DiskSource {
     root: SourceRoot,
     watcher: Watcher,
     kept: VecDeque<((u64, i64), Arc<OwnedFd>)>,
+    /// The root for which the watches are.
+    seen: Option<RootId>,
 }
 
 impl DiskSource {
@@ -235,6 +169,7 @@ impl DiskSource {
             root,
             watcher,
             kept: VecDeque::new(),
+            seen: None,
         }
     }
 
@@ -267,6 +202,19 @@ impl DiskSource {
 }
 
 impl Source for DiskSource {
+    fn root(&mut self) -> Result<RootId, SourceError> {
+        let id = self.root.check().map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => SourceError::Gone,
+            _ => SourceError::Failed(error.to_string()),
+        })?;
+        if self.seen != Some(id) {
+            self.seen = Some(id);
+            self.kept.clear();
+            self.watcher.clear();
+        }
+        Ok(id)
+    }
+
     fn look(&mut self, dir: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
         let mut found = look_at(&*self.dir(dir)?, name.as_bytes())?;
         match &mut found {

@@ -16,6 +16,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{
     Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _,
 };
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -109,7 +110,12 @@ impl Mailbox {
 /// Why events cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The system has no more watchers.
+    /// The system has no more watchers for this user, or no more open files for this process.
+    #[error(
+        "cannot watch files: the system's limit of watchers of one user, or of open files, is reached"
+    )]
+    Limit,
+    /// The system gives no watcher.
     #[error("cannot watch files")]
     Notify(#[from] notify::Error),
     /// The private directory cannot be made.
@@ -162,7 +168,7 @@ impl Watcher {
         let config = Config::default()
             .with_follow_symlinks(false)
             .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
-        let notify = RecommendedWatcher::new(handler, config)?;
+        let notify = RecommendedWatcher::new(handler, config).map_err(refused)?;
         let mut watcher = Self {
             notify,
             aliases,
@@ -234,6 +240,14 @@ impl Watcher {
         Ok(())
     }
 
+    /// Ends all watches of the tree: it is another one, or reached through another mount.
+    pub fn clear(&mut self) {
+        let nodes: Vec<NodeId> = self.watches.keys().copied().collect();
+        for node in nodes {
+            self.unwatch(node);
+        }
+    }
+
     /// Ends the watch of a node, unless its directory is watched as another node by now: the kernel has one watch a
     /// directory, whatever it is called.
     pub fn unwatch(&mut self, node: NodeId) {
@@ -247,6 +261,16 @@ impl Watcher {
                 tracing::trace!(%error, "the watch had ended already");
             }
         }
+    }
+}
+
+fn refused(error: notify::Error) -> WatchError {
+    match &error.kind {
+        // EMFILE, for descriptors and for watchers alike.
+        notify::ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            WatchError::Limit
+        }
+        _ => WatchError::Notify(error),
     }
 }
 
@@ -283,7 +307,10 @@ fn handle(aliases: &Path, mailbox: &Mailbox, event: notify::Result<Event>) {
             Some(name) => mailbox.put(|seen| seen.entry(node, name, hint)),
             None if hint == Hint::Attributes => {
                 mailbox.put(|seen| {
-                    seen.directories.insert(node, hint);
+                    let old = seen.directories.entry(node).or_insert(hint);
+                    if *old == Hint::Inside {
+                        *old = hint;
+                    }
                 });
             }
             // That a directory itself went or moved, its parent says with its name; only the root has no parent.

@@ -201,7 +201,7 @@ fn the_status_for_machines_has_its_fields() {
     expect(&server["clients"][0], "device name share since_ms address");
     expect(
         client,
-        "role source servers entries watches problems problems_total skipped skipped_total",
+        "role source servers entries watches problems problems_total skipped skipped_total ignored_total polled",
     );
     expect(
         &client["servers"][0],

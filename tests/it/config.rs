@@ -79,6 +79,7 @@ fn values_arrive() {
     assert_eq!(client.block_size, BlockSize::Fixed(16 << 10));
     assert_eq!(client.watch.rescan, Period(Duration::from_secs(1800)));
     assert_eq!(client.limits.window, Size(64_000_000));
+    assert_eq!(client.limits.upload_rate.bytes(), Some(1_500_000));
     assert_eq!(client.log.level, Level::Error);
 }
 

@@ -10,14 +10,17 @@
 )]
 
 mod asking;
+mod brake;
 mod cli;
 mod config;
 mod editors;
 mod faults;
+mod ignore;
 mod large;
 mod live;
 mod logs;
 mod own;
+mod plan;
 mod settings;
 mod shares;
 mod sim;

@@ -172,6 +172,37 @@ fn a_window_bounds_what_is_under_way() {
 }
 
 #[test]
+fn what_is_sent_is_spread_over_the_time_and_small_changes_overtake() {
+    let settings = "[limits]\nupload_rate = \"20 MiB\"\n";
+    let pair = Pair::of(with("", settings));
+    write(&pair.source, "large", noise(1, 24 << 20));
+    let begun = wait::until(wait::PATIENCE, || pair.sent() > 1 << 20);
+    assert!(begun, "{}", pair.status());
+    write(&pair.source, "small", "small");
+    let small = wait::until(wait::PATIENCE, || pair.mirror.join("small").exists());
+    assert!(small && !pair.mirror.join("large").exists());
+    pair.settle();
+    pair.stop();
+}
+
+#[test]
+fn the_rate_of_an_argument_wins() {
+    let sandbox = with("", "[limits]\nupload_rate = \"unlimited\"\n");
+    let (mut server, address) = Daemon::server(&sandbox, &sandbox.dir("mirror"));
+    let source = sandbox.dir("source");
+    write(&source, "f", noise(1, 600_000));
+    let start = Instant::now();
+    let more = ["-c", "client.toml", "--upload-rate", "1 MB"];
+    let run = once(&sandbox, &source, &address, &more);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(400), "{took:?}");
+    let run = once(&sandbox, &source, &address, &["--upload-rate", "1 KiB"]);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    server.stop();
+}
+
+#[test]
 fn a_small_window_of_the_server_slows_down_and_breaks_nothing() {
     let sandbox = with("[limits]\nwindow = \"2 MiB\"\nmax_frame = \"2 MiB\"\n", "");
     let source = sandbox.dir("source");

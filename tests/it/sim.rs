@@ -238,7 +238,7 @@ impl World {
     }
 
     fn is_held(&self) -> bool {
-        self.client.engine.snapshot(self.now).deletions_held
+        self.client.engine.snapshot(self.now).held.is_some()
     }
 
     fn edit(&mut self) {

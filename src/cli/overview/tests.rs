@@ -11,7 +11,7 @@ fn shown(value: serde_json::Value) -> String {
 #[test]
 fn a_client_says_what_waits_and_why() {
     let status = json!({
-        "role": "client", "source": "/home/me/src", "entries": 12345, "watches": 1,
+        "role": "client", "source": "/home/me/src", "entries": 12345, "watches": 1, "polled": 2000,
         "servers": [{
             "address": "127.0.0.1:7440", "share": "src", "state": "mirroring", "lag_ms": 1234, "pending": 3,
             "in_flight_bytes": 2048, "sent_bytes": 1_048_576, "sent_files": 1,
@@ -21,11 +21,12 @@ fn a_client_says_what_waits_and_why() {
         "problems_total": 7,
         "skipped": [{"path": "pipe", "reason": "a pipe"}],
         "skipped_total": 1,
+        "ignored_total": 0,
     });
     assert_eq!(
         shown(status),
         "client  /home/me/src
-  12,345 entries, 1 directory watched
+  12,345 entries, 1 directory watched, 2,000 only looked at from time to time
   to 127.0.0.1:7440, share src: mirroring
     1.2 s behind, 3 paths waiting, 2.0 KiB in flight, 1.0 MiB in 1 file sent
     last error: the peer\\nERROR closed
@@ -44,7 +45,7 @@ fn a_server_names_shares_writers_and_clients() {
         "shares": [{
             "name": null, "path": "/srv/mirror", "writer": {"device": "laptop", "source": "laptop:/home/me/src"},
             "connected": false, "entries": 2, "version": 1000, "generation": "f00d", "last_commit_age_ms": 5,
-            "drift": 1, "problems": [], "paused": "the disk is full",
+            "drift": 1, "kept": ["/srv/mirror/.syncd/kept/2026-01-01T00:00:00Z"], "problems": [], "paused": "the disk is full",
         }],
         "clients": [{"device": "9f", "name": "laptop", "share": null, "since_ms": 90_000_000, "address": "192.0.2.9:50000"}],
     });
@@ -58,6 +59,7 @@ fn a_server_names_shares_writers_and_clients() {
     2 entries, version 1,000 of f00d, last change 5 ms ago
     PAUSED: the disk is full
     drift: somebody else changed 1 path of the mirror
+    kept for 30 days instead of deleted: /srv/mirror/.syncd/kept/2026-01-01T00:00:00Z
   1 client connected
     laptop from 192.0.2.9:50000, the directory itself, for 1 d 1 h
 "

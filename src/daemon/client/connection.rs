@@ -43,6 +43,8 @@ pub(super) struct Dial {
     /// Whether no other server is mirrored to: then a refusal that only somebody can mend ends the client.
     pub(super) alone: bool,
     pub(super) line: SharedLine,
+    /// Bytes a second that may be sent.
+    pub(super) rate: Option<u64>,
     /// Bytes sent since the start.
     pub(super) sent: Arc<AtomicU64>,
     pub(super) setids: SetIds,
@@ -184,7 +186,10 @@ async fn session(
     let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
     let (read, write) = split(connection.stream);
     let (outbox, queue) = outbox(URGENT);
-    let mut writer = tokio::spawn(write_loop(queue.counted_in(&dial.sent), write));
+    let mut writer = tokio::spawn(write_loop(
+        queue.counted_in(&dial.sent).limited_to(dial.rate),
+        write,
+    ));
     let window = Arc::new(Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0)));
     let mut frames = FrameReader::new(read);
     let share = match invited_share(dial, &connection.server_id) {

@@ -1,8 +1,13 @@
 //! A running client, as the rest of the program sees it: what its control socket answers from.
 
 use super::mirror::Input;
-use crate::daemon::status::{ClientStatus, PathProblem, PeerState, PeerStatus, SkippedPath};
-use crate::engine::client::{Activity, Snapshot};
+use super::plan::Plan;
+#[cfg(doc)]
+use crate::daemon::options::Until;
+use crate::daemon::status::{
+    ClientStatus, HeldDeletions, PathProblem, PeerState, PeerStatus, SkippedPath,
+};
+use crate::engine::client::{Activity, Held, Snapshot};
 use crate::host::setid::SetIds;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -45,6 +50,7 @@ pub(super) struct Mirror {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) markers: PathBuf,
     pub(super) setids: SetIds,
+    pub(super) plan: Option<Arc<Mutex<Plan>>>,
 }
 
 /// A running client: what its control socket answers from.
@@ -62,10 +68,12 @@ impl ClientHandle {
             servers: Vec::new(),
             entries: 0,
             watches: 0,
+            polled: 0,
             problems: Vec::new(),
             problems_total: 0,
             skipped: Vec::new(),
             skipped_total: 0,
+            ignored_total: 0,
         };
         for mirror in &self.mirrors {
             let (reply, answer) = oneshot::channel();
@@ -80,36 +88,85 @@ impl ClientHandle {
         status
     }
 
+    /// What would be done to each mirror, by the address of its server, once [`Until::Planned`] has ended.
+    #[must_use]
+    pub fn plans(&self) -> Vec<(String, Plan)> {
+        let plan = |mirror: &Mirror| {
+            let plan = mirror.plan.as_ref()?;
+            let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
+            Some((mirror.address.clone(), plan.clone()))
+        };
+        self.mirrors.iter().filter_map(plan).collect()
+    }
+
     /// Returns when every change that was made before is durable on every server.
     ///
     /// # Errors
     /// When a marker cannot be written, or the client ends meanwhile.
     pub async fn flush(&self) -> Result<(), String> {
-        let mut waiting = Vec::new();
-        for mirror in &self.mirrors {
-            let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
-            let (reply, answer) = oneshot::channel();
-            let stopped = || "the client is stopping".to_owned();
-            mirror
-                .inputs
-                .send(Input::Flush {
-                    name: name.clone(),
-                    reply,
-                })
-                .await
-                .map_err(|_| stopped())?;
-            waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
-        }
-        for (marker, mut answer) in waiting {
-            loop {
-                match timeout(REMIND, &mut answer).await {
-                    Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
-                    // The event of the marker may be among those that an overflowing queue has lost.
-                    Err(_) => marker.touch()?,
-                }
+        flush(&self.mirrors).await
+    }
+}
+
+async fn flush(mirrors: &[Mirror]) -> Result<(), String> {
+    let mut waiting = Vec::new();
+    for mirror in mirrors {
+        let name = crate::host::random::hex::<8>().map_err(|error| error.to_string())?;
+        let (reply, answer) = oneshot::channel();
+        let stopped = || "the client is stopping".to_owned();
+        mirror
+            .inputs
+            .send(Input::Flush {
+                name: name.clone(),
+                reply,
+            })
+            .await
+            .map_err(|_| stopped())?;
+        waiting.push((Marker::write(mirror.markers.join(&name))?, answer));
+    }
+    for (marker, mut answer) in waiting {
+        loop {
+            match timeout(REMIND, &mut answer).await {
+                Ok(done) => break done.map_err(|_| "the client is stopping".to_owned())?,
+                // The event of the marker may be among those that an overflowing queue has lost.
+                Err(_) => marker.touch()?,
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+impl ClientHandle {
+    /// What each mirror holds, by the address of its server. It counts as shown to a person.
+    pub async fn held(&self) -> Vec<(String, HeldDeletions)> {
+        let mut all = Vec::new();
+        for mirror in &self.mirrors {
+            let (reply, answer) = oneshot::channel();
+            if mirror.inputs.send(Input::Held(reply)).await.is_ok()
+                && let Ok(Some(held)) = answer.await
+            {
+                all.push((mirror.address.clone(), held_deletions(&held)));
+            }
+        }
+        all
+    }
+
+    /// Has the deletions done that one mirror holds and that were shown, so many entries at most. How many were deleted,
+    /// durably.
+    ///
+    /// # Errors
+    /// Why nothing is deleted.
+    pub async fn accept(&self, address: &str, entries: u64) -> Result<u64, String> {
+        let mirror = self.mirrors.iter().find(|mirror| mirror.address == address);
+        let mirror = mirror.ok_or_else(|| format!("there is no mirror at `{address}`"))?;
+        let (reply, answer) = oneshot::channel();
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let stopping = || "the client is stopping, or lost the server".to_owned();
+        let asked = mirror.inputs.send(Input::Accept { entries, reply }).await;
+        asked.map_err(|_| stopping())?;
+        let deleted = answer.await.map_err(|_| stopping())??;
+        flush(std::slice::from_ref(mirror)).await?;
+        Ok(deleted as u64)
     }
 }
 
@@ -141,9 +198,10 @@ impl Drop for Marker {
 }
 
 impl Mirror {
-    pub(super) fn report(&self, snapshot: Option<(Snapshot, usize)>, status: &mut ClientStatus) {
+    /// The line, and nothing of what goes over it yet.
+    fn peer(&self) -> PeerStatus {
         let line = line(&self.line).clone();
-        let mut peer = PeerStatus {
+        PeerStatus {
             address: self.address.clone(),
             share: self.share.clone().or(line.share),
             state: if line.refused {
@@ -156,12 +214,17 @@ impl Mirror {
             in_flight_bytes: 0,
             sent_bytes: self.sent.load(Ordering::Relaxed),
             sent_files: 0,
+            held: None,
             last_error: line.last_error,
             reconnect_in_ms: line.retry.map(|at| {
                 let left = at.saturating_duration_since(crate::host::clock::monotonic());
                 milliseconds(left)
             }),
-        };
+        }
+    }
+
+    pub(super) fn report(&self, snapshot: Option<(Snapshot, usize)>, status: &mut ClientStatus) {
+        let mut peer = self.peer();
         if let Some((snapshot, watches)) = snapshot {
             peer.state = match snapshot.activity {
                 Activity::Offline => peer.state,
@@ -173,11 +236,15 @@ impl Mirror {
             peer.pending = snapshot.pending as u64;
             peer.in_flight_bytes = snapshot.inflight_bytes;
             peer.sent_files = snapshot.sent_files;
-            peer.last_error = snapshot.held.clone().or(peer.last_error);
+            let stopped = snapshot.away.clone().or(snapshot.paused);
+            peer.last_error = stopped.or(peer.last_error);
+            let held = snapshot.held.map(|held| held_deletions(&held));
+            let brake = snapshot.away.or_else(|| held.as_ref().map(told));
+            peer.held = held;
             status.entries = status.entries.max(snapshot.entries as u64);
             status.watches += watches as u64;
-            status.problems_total +=
-                snapshot.problems_total as u64 + u64::from(snapshot.deletions_held);
+            status.polled += snapshot.polled as u64;
+            status.problems_total += snapshot.problems_total as u64 + u64::from(brake.is_some());
             status.skipped_total = status.skipped_total.max(snapshot.skipped_total as u64);
             let problems = snapshot
                 .problems
@@ -188,13 +255,6 @@ impl Mirror {
                     since_ms: Some(milliseconds(age)),
                 });
             status.problems.extend(problems);
-            if snapshot.deletions_held {
-                status.problems.push(PathProblem {
-                    path: ".".to_owned(),
-                    message: snapshot.held.unwrap_or_default(),
-                    since_ms: None,
-                });
-            }
             let stripped = self.setids.list();
             status.problems_total += stripped.len() as u64;
             let stripped = stripped.iter().take(LISTED).map(|path| PathProblem {
@@ -203,6 +263,12 @@ impl Mirror {
                 since_ms: None,
             });
             status.problems.extend(stripped);
+            status.problems.extend(brake.map(|message| PathProblem {
+                path: ".".to_owned(),
+                message,
+                since_ms: None,
+            }));
+            status.ignored_total = status.ignored_total.max(snapshot.ignored_total as u64);
             if status.skipped.is_empty() {
                 let skipped = snapshot.skipped.into_iter().map(|skipped| SkippedPath {
                     path: skipped.path.to_string(),
@@ -213,6 +279,27 @@ impl Mirror {
         }
         status.servers.push(peer);
     }
+}
+
+pub(super) fn held_deletions(held: &Held) -> HeldDeletions {
+    HeldDeletions {
+        reason: held.hold.reason().to_owned(),
+        advice: held.hold.advice().to_owned(),
+        entries: held.entries as u64,
+        total: held.total as u64,
+        examples: held.examples.clone(),
+    }
+}
+
+fn told(held: &HeldDeletions) -> String {
+    let HeldDeletions {
+        reason,
+        advice,
+        entries,
+        total,
+        ..
+    } = held;
+    format!("{reason}: {entries} of {total} entries are missing and not deleted; {advice}")
 }
 
 fn milliseconds(time: Duration) -> u64 {

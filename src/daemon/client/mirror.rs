@@ -1,77 +1,25 @@
 //! The engine's thread: events, answers and the time in; messages and jobs out.
 
 use super::ClientError;
-use super::asked::Asked;
 use super::bench::Bench;
+pub(super) use super::input::{Accepted, Input, Link};
 use super::notes::Notes;
+use super::plan::{Plan, Planner};
 use super::{readers::Uploader, uploader::Job};
 use crate::daemon::changes;
-use crate::daemon::pump::{Outbox, Outgoing};
-use crate::debounce::Hint;
-use crate::engine::client::{ClientEngine, Output, ReadOutcome, Settings, Snapshot, Welcome};
+use crate::daemon::pump::Outgoing;
+use crate::engine::client::{Output, Settings, Snapshot};
 use crate::host::clock;
-use crate::host::index::IndexStore;
-use crate::host::source::{DiskSource, SourceRoot};
-use crate::host::watch::{Mailbox, Seen, Watcher};
-use crate::index::Tree;
-use crate::wire::{Request, Response};
-use bytes::Bytes;
+use crate::host::source::SourceRoot;
+use crate::host::watch::Mailbox;
+use crate::wire::Request;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// The way to the server while a session lasts.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    /// Tells sessions apart: what comes late from an older one is dropped.
-    pub(super) epoch: u64,
-    pub(super) outbox: Outbox,
-    /// Bytes of uploads that may still be sent. Closed when the session ends.
-    pub(super) window: Arc<Semaphore>,
-    /// Recipes that were asked for.
-    pub(super) asked: Arc<Asked>,
-}
-
-/// What the engine's thread is told.
-pub(super) enum Input {
-    /// A session is open, with the mirror that it is about.
-    Connected {
-        link: Link,
-        mirror: String,
-        welcome: Welcome,
-    },
-    /// It is over.
-    Disconnected(u64),
-    /// The server said something.
-    Response {
-        epoch: u64,
-        response: Response,
-        body: Bytes,
-    },
-    /// A large file was read.
-    Read {
-        epoch: u64,
-        upload: u64,
-        outcome: ReadOutcome,
-    },
-    /// A marker of this name was or will be written: tell when all before it is durable.
-    Flush {
-        name: String,
-        reply: oneshot::Sender<()>,
-    },
-    /// What goes on, and how many directories are watched.
-    Status(oneshot::Sender<Option<(Snapshot, usize)>>),
-}
-
-impl std::fmt::Debug for Input {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Input")
-    }
-}
 
 /// What a mirror works on.
 pub(super) struct Setup {
@@ -81,6 +29,8 @@ pub(super) struct Setup {
     pub(super) rescan: Duration,
     pub(super) block_size: Option<u32>,
     pub(super) once: bool,
+    /// Nothing is done; what would be is left here.
+    pub(super) plan: Option<Arc<Mutex<Plan>>>,
 }
 
 struct Loop<'a> {
@@ -95,10 +45,12 @@ struct Loop<'a> {
     link: Option<Link>,
     flushes: HashMap<String, oneshot::Sender<()>>,
     flushing: HashMap<u64, oneshot::Sender<()>>,
+    accepting: Option<Accepted>,
     next_token: u64,
     next_rescan: Duration,
     next_save: Duration,
     notes: Notes,
+    planner: Option<Planner>,
     out: Vec<Output>,
 }
 
@@ -131,6 +83,7 @@ pub(super) fn run(
     let mut looped = Loop {
         next_rescan: setup.rescan,
         next_save: SAVE,
+        planner: setup.plan.is_some().then(Planner::default),
         setup,
         started: clock::monotonic(),
         runtime,
@@ -142,6 +95,7 @@ pub(super) fn run(
         link: None,
         flushes: HashMap::new(),
         flushing: HashMap::new(),
+        accepting: None,
         next_token: 1,
         notes: Notes::default(),
         out: Vec::new(),
@@ -159,8 +113,15 @@ pub(super) fn run(
     if let Some((last, _)) = &last {
         looped.notes.tell(last);
     }
-    if let Some(bench) = &mut looped.bench {
-        bench.finish(runtime);
+    match (looped.planner, &looped.setup.plan) {
+        (Some(planner), Some(plan)) => {
+            *plan.lock().unwrap_or_else(PoisonError::into_inner) = planner.plan;
+        }
+        _ => {
+            if let Some(bench) = &mut looped.bench {
+                bench.finish(runtime);
+            }
+        }
     }
     looped.uploader.end(runtime);
     Ok(last)
@@ -192,7 +153,7 @@ impl Loop<'_> {
                 self.next_token += 1;
             }
         }
-        events(&mut bench.engine, seen, now);
+        bench.events(seen, now);
         for token in tokens {
             bench.engine.flush(token, now);
         }
@@ -200,12 +161,18 @@ impl Loop<'_> {
             self.next_rescan = now + self.setup.rescan;
             bench.engine.rescan();
         }
-        if now >= self.next_save {
+        if now >= self.next_save && self.planner.is_none() {
             self.next_save = now + SAVE;
             bench.save(self.runtime);
         }
-        let more = bench.engine.step(now, &mut bench.source, &mut self.out);
+        if let Some(planner) = &mut self.planner {
+            planner.begin(&mut bench.engine);
+        }
+        let mut more = bench.engine.step(now, &mut bench.source, &mut self.out);
         self.notes.look(&bench.engine, now);
+        if let Some(planner) = &mut self.planner {
+            more |= planner.play(&mut bench.engine, &self.setup.root, now, &mut self.out)?;
+        }
         self.carry_out();
         Ok(more)
     }
@@ -219,6 +186,11 @@ impl Loop<'_> {
                 mirror,
                 welcome,
             } => {
+                if let Some(planner) = self.planner.as_mut().filter(|planner| planner.has_begun()) {
+                    // The line was cut: the server is as it was, and everything is planned anew.
+                    *planner = Planner::default();
+                    self.bench = None;
+                }
                 self.prepare(mirror)?;
                 if let Some(bench) = &mut self.bench {
                     if self.link.is_some() {
@@ -259,10 +231,26 @@ impl Loop<'_> {
             Input::Flush { name, reply } => {
                 self.flushes.insert(name, reply);
             }
+            Input::Held(reply) => {
+                let bench = self.bench.as_mut();
+                drop(reply.send(bench.and_then(|bench| bench.engine.show_held())));
+            }
+            Input::Accept { entries, reply } => self.accept(entries, reply),
             Input::Status(reply) => drop(reply.send(self.snapshot())),
             Input::Disconnected(_) | Input::Response { .. } | Input::Read { .. } => {}
         }
         Ok(())
+    }
+
+    fn accept(&mut self, entries: usize, reply: Accepted) {
+        let begun = match &mut self.bench {
+            Some(bench) => bench.engine.accept(entries),
+            None => Err("no server was reached yet".to_owned()),
+        };
+        match begun {
+            Ok(()) => self.accepting = Some(reply),
+            Err(reason) => drop(reply.send(Err(reason))),
+        }
     }
 
     /// The engine of a mirror: the one that runs, or a new one when the server is another than before.
@@ -276,31 +264,14 @@ impl Loop<'_> {
         }
         self.bench = None;
         self.mailbox = Arc::new(Mailbox::default());
-        let watcher = Watcher::new(&self.setup.private, Arc::clone(&self.mailbox))?;
-        let source = DiskSource::new(self.setup.root.clone(), watcher);
-        let (store, view) = self.load(&mirror);
-        let identity = self.setup.root.identity();
-        self.bench = Some(Bench {
+        self.bench = Some(Bench::open(
             mirror,
-            engine: ClientEngine::new(self.setup.settings, identity, view),
-            source,
-            store,
-            saving: None,
-        });
+            &self.setup.private,
+            self.setup.root.clone(),
+            self.setup.settings.clone(),
+            Arc::clone(&self.mailbox),
+        )?);
         Ok(())
-    }
-
-    /// The view that an earlier run left, and its file. Without one, everything is compared.
-    fn load(&self, mirror: &str) -> (Option<Arc<IndexStore>>, Tree) {
-        let name = blake3::hash(mirror.as_bytes()).to_hex();
-        let name: String = name.chars().take(16).collect();
-        match IndexStore::open(&self.setup.private.join(format!("view-{name}"))) {
-            Ok((store, loaded)) => (Some(Arc::new(store)), Tree::from_rows(loaded.rows)),
-            Err(error) => {
-                tracing::warn!(%error, "the view cannot be stored: the next start compares");
-                (None, Tree::new())
-            }
-        }
     }
 
     fn carry_out(&mut self) {
@@ -329,6 +300,11 @@ impl Loop<'_> {
                         reply.send(()).ok();
                     }
                 }
+                (Output::Accepted(answer), _) => {
+                    if let Some(reply) = self.accepting.take() {
+                        reply.send(answer).ok();
+                    }
+                }
                 (Output::Send(..) | Output::Upload(_), None) => {}
             }
         }
@@ -339,7 +315,7 @@ impl Loop<'_> {
             && self
                 .bench
                 .as_ref()
-                .is_some_and(|bench| bench.engine.is_mirrored())
+                .is_some_and(|bench| bench.engine.is_mirrored() || bench.engine.is_away())
     }
 
     fn snapshot(&self) -> Option<(Snapshot, usize)> {
@@ -359,7 +335,7 @@ impl Loop<'_> {
             if let Some(next) = self.notes.next(&bench.engine) {
                 due = due.min(next.max(now));
             }
-            if bench.saving.is_some() || bench.engine.view_mut().is_touched() {
+            if self.planner.is_none() && (bench.saving.is_some() || bench.is_touched()) {
                 due = due.min(self.next_save.max(now));
             }
         }
@@ -377,22 +353,6 @@ impl Loop<'_> {
         {
             tracing::error!(%error, "the mirror stops");
             self.stop.cancel();
-        }
-    }
-}
-
-fn events(engine: &mut ClientEngine, seen: Seen, now: Duration) {
-    if seen.overflow {
-        tracing::warn!("events were lost: the whole tree is looked at again");
-        engine.rescan();
-    }
-    for ((dir, name), hint) in seen.entries {
-        engine.event(dir, &name, hint, now);
-    }
-    for (dir, hint) in seen.directories {
-        match hint {
-            Hint::Gone => engine.root_event(),
-            _ => engine.directory_event(dir, hint, now),
         }
     }
 }

@@ -6,8 +6,10 @@ mod asked;
 mod bench;
 mod connection;
 mod handle;
+mod input;
 mod mirror;
 mod notes;
+mod plan;
 mod readers;
 mod renewal;
 mod sender;
@@ -17,17 +19,20 @@ mod uploader;
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
 use crate::daemon::options::{ClientOptions, Holder, Until};
 use crate::daemon::status::ClientStatus;
-use crate::engine::client::{Settings, Snapshot};
+use crate::engine::client::{Ignored, Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
 use crate::host::own::{Own, OwnError};
 use crate::host::setid::SetIds;
 use crate::host::source::SourceRoot;
+use crate::model::limits::MAX_PIECE;
 use crate::wire::Code;
 pub use handle::ClientHandle;
 use handle::{Line, Mirror, SharedLine, line};
 use mirror::Input;
+pub use plan::{Plan, Planned};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -82,6 +87,9 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+    /// What was planned cannot be followed.
+    #[error(transparent)]
+    Protocol(#[from] crate::engine::client::ProtocolError),
     /// The server does not want this client.
     #[error("the server at `{server}` refused: {message}")]
     Refused {
@@ -128,8 +136,16 @@ impl Client {
             path: options.directory.clone(),
             source,
         };
-        let root = SourceRoot::open(&options.directory).map_err(cannot_open)?;
+        let root = SourceRoot::at(&options.directory);
+        let there = root.check();
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
+        match there {
+            Ok(_) => {}
+            Err(error) if was_mirrored(&state) => {
+                tracing::warn!(%error, "the source directory is missing: waiting for it, and nothing is deleted");
+            }
+            Err(error) => return Err(cannot_open(error)),
+        }
         let claim = state.claim()?;
         options.own.as_ref().map(Own::load).transpose()?;
         let connector = Arc::new(Connector::new(dirs).with_own(options.own.clone()));
@@ -169,7 +185,9 @@ impl Client {
                 .join(mirror_name(address, self.options.share.as_deref()));
             let (shared, sent) = (SharedLine::default(), Arc::default());
             let setids = SetIds::default();
+            let plan = (self.options.until == Until::Planned).then(Arc::default);
             mirrors.push(Mirror {
+                plan: plan.clone(),
                 address: address.clone(),
                 share: self.options.share.clone(),
                 line: Arc::clone(&shared),
@@ -178,19 +196,16 @@ impl Client {
                 markers: private.join("markers"),
                 setids: setids.clone(),
             });
-            let setup = self.setup(private, setids.clone());
-            let dial = connection::Dial {
-                connector: Arc::clone(&self.connector),
-                address: address.clone(),
-                share: self.options.share.clone(),
-                take_over: self.options.holder == Holder::Replace,
-                directory: self.options.directory.clone(),
-                once: self.options.until == Until::Mirrored,
-                alone: self.options.servers.len() == 1,
-                line: shared,
-                sent,
-                setids,
+            let setup = mirror::Setup {
+                root: self.root.with_setids(setids.clone()),
+                private,
+                settings: self.settings(),
+                rescan: self.options.rescan,
+                block_size: self.options.block_size,
+                once: self.options.until != Until::Stopped,
+                plan: plan.clone(),
             };
+            let dial = self.dial(address, (shared, sent), setids);
             let number = tasks.len();
             let mirror = one(setup, dial, inputs, queue, stop.child_token());
             tasks.spawn(async move { (number, mirror.await) });
@@ -225,20 +240,44 @@ impl Client {
         }
     }
 
-    fn setup(&self, private: PathBuf, setids: SetIds) -> mirror::Setup {
-        mirror::Setup {
-            root: self.root.with_setids(setids),
-            private,
-            settings: self.settings(),
-            rescan: self.options.rescan,
-            block_size: self.options.block_size,
-            once: self.options.until == Until::Mirrored,
+    /// Whom to dial for one mirror.
+    fn dial(
+        &self,
+        address: &str,
+        (line, sent): (SharedLine, Arc<AtomicU64>),
+        setids: SetIds,
+    ) -> connection::Dial {
+        connection::Dial {
+            connector: Arc::clone(&self.connector),
+            address: address.to_owned(),
+            share: self.options.share.clone(),
+            take_over: self.options.holder == Holder::Replace,
+            directory: self.options.directory.clone(),
+            once: self.options.until != Until::Stopped,
+            alone: self.options.servers.len() == 1,
+            line,
+            rate: self.options.upload_rate,
+            sent,
+            setids,
         }
     }
 
     fn settings(&self) -> Settings {
         let mut settings = Settings {
-            window: self.options.window,
+            // What waits for a slow line would delay what comes later.
+            window: self
+                .options
+                .upload_rate
+                .map_or(self.options.window, |rate| {
+                    self.options.window.min(rate.max(MAX_PIECE as u64))
+                }),
+            delete_guard: self.options.delete_guard,
+            ignore: self.options.ignore.clone(),
+            ignored: if self.options.delete_ignored {
+                Ignored::Delete
+            } else {
+                Ignored::Keep
+            },
             ..Settings::default()
         };
         settings.timing.delete_hold = self.options.delete_hold;
@@ -246,10 +285,20 @@ impl Client {
     }
 }
 
+/// How the names of the mirrors' directories in the state of a source begin.
+const MIRROR: &str = "mirror-";
+
+/// Whether a source had a mirror before: then it is missed, and no slip of the fingers.
+fn was_mirrored(state: &StateDir) -> bool {
+    let names = std::fs::read_dir(state.path()).into_iter().flatten();
+    let mut names = names.flatten().map(|entry| entry.file_name());
+    names.any(|name| name.as_encoded_bytes().starts_with(MIRROR.as_bytes()))
+}
+
 /// The name of a mirror's directory in the state of its source.
 fn mirror_name(address: &str, share: Option<&str>) -> String {
     let text = format!("{address}\n{}", share.unwrap_or_default());
-    format!("mirror-{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
+    format!("{MIRROR}{}", &blake3::hash(text.as_bytes()).to_hex()[..16])
 }
 
 /// One server: the engine's thread and the connection, until either ends the other.

@@ -47,13 +47,12 @@ impl Notes {
             tracing::info!(%path, "it is no problem any more");
         }
         self.told = told;
-        if let Some(reason) = snapshot
-            .held
-            .as_ref()
-            .filter(|_| snapshot.held != self.held)
-        {
+        let held = snapshot.held.as_ref().map(|held| held.hold.reason());
+        let stopped = snapshot.away.as_deref().or(snapshot.paused.as_deref());
+        let reason = stopped.or(held);
+        if let Some(reason) = reason.filter(|_| reason != self.held.as_deref()) {
             tracing::warn!(%reason, "the mirror waits");
         }
-        self.held.clone_from(&snapshot.held);
+        self.held = reason.map(str::to_owned);
     }
 }

@@ -288,9 +288,17 @@ impl Share {
             generation: seen.generation,
             last_commit_age_ms: seen.last_commit.map(age),
             drift: seen.drift,
+            kept: self.kept(),
             problems: seen.problems,
             paused: seen.paused,
         }
+    }
+
+    fn kept(&self) -> Vec<String> {
+        let kept = self.path.join(".syncd/kept");
+        let folders = self.store.kept().into_iter();
+        let shown = folders.map(|folder| kept.join(folder).display().to_string());
+        shown.map(|path| escape(path.as_bytes())).collect()
     }
 
     fn note(&self, core: &Server<DiskStore>, commit: Option<Instant>) {

@@ -77,6 +77,7 @@ impl ClientEngine {
             _ => self.drop_unlisted(dir, &names),
         }
         if self.lists.is_empty() {
+            self.guard.prune(&self.view);
             self.go_live();
         }
         Ok(())

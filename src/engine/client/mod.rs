@@ -7,10 +7,13 @@
 
 mod compare;
 mod content;
+mod guard;
+mod ignored;
 mod links;
 mod moves;
 mod poll;
 mod resolve;
+mod root;
 mod scan;
 mod scans;
 mod send;
@@ -18,19 +21,24 @@ mod session;
 mod status;
 mod uploads;
 
+pub use guard::Held;
+pub use ignored::Ignored;
+pub use root::Memory;
 pub use session::{ProtocolError, Welcome};
 pub use status::{Activity, Snapshot};
 pub use uploads::{ReadOutcome, UploadJob};
 
 use crate::debounce::{Hint, Key, Queue, Timing, Wait};
-use crate::engine::brake::Hold;
-use crate::engine::source::{Place, Source};
+use crate::engine::source::{Place, RootId, Source};
 use crate::index::{NodeId, Tree};
 use crate::model::Name;
 use crate::model::limits::{MAX_OPS, MUTATE_WINDOW};
 use crate::wire::{Op, Request};
+use guard::Guard;
+use ignored::Ignore;
 use links::Links;
 use poll::Unwatched;
+use root::Root;
 use scans::Scans;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -44,10 +52,12 @@ pub enum Output {
     Upload(UploadJob),
     /// Everything that a flush waited for is durable on the server.
     Flushed(u64),
+    /// Accepted deletions are on their way: how many entries; or why not.
+    Accepted(Result<usize, String>),
 }
 
 /// How the engine behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The waits of the queue.
     pub timing: Timing,
@@ -55,6 +65,12 @@ pub struct Settings {
     pub window: u64,
     /// How many large files are read or staged at a time.
     pub uploads: usize,
+    /// What share of the mirror, in percent, may go missing unseen without a person's word.
+    pub delete_guard: u8,
+    /// Patterns of what is not mirrored, in gitignore syntax; files of the source win over them.
+    pub ignore: Vec<String>,
+    /// What becomes of what was mirrored and is ignored from now on.
+    pub ignored: Ignored,
 }
 
 impl Default for Settings {
@@ -63,6 +79,9 @@ impl Default for Settings {
             timing: Timing::default(),
             window: MUTATE_WINDOW,
             uploads: 8,
+            delete_guard: 50,
+            ignore: Vec::new(),
+            ignored: Ignored::Keep,
         }
     }
 }
@@ -102,15 +121,13 @@ struct Sent {
 #[derive(Debug)]
 pub struct ClientEngine {
     settings: Settings,
-    root: (u64, i64),
+    root: Root,
     view: Tree,
     queue: Queue,
     /// What scans found to be other than in the view.
     found: VecDeque<Key>,
-    /// What scans did not find; deleted once it was judged that there is not too much of it.
-    missing: BTreeSet<Key>,
-    judged: bool,
-    held: Option<Hold>,
+    guard: Guard,
+    ignore: Ignore,
     scans: Scans,
     unwatched: Unwatched,
     scanned: bool,
@@ -120,8 +137,9 @@ pub struct ClientEngine {
     resync: bool,
     paused: Option<(String, Duration)>,
     version: u64,
-    first_contact: bool,
     settled: bool,
+    /// The server knows that it is.
+    told: bool,
     next_id: u64,
     batch: Batch,
     inflight: BTreeMap<u64, Sent>,
@@ -150,19 +168,16 @@ const MAX_INFLIGHT: usize = 1024;
 const MAX_QUEUE: usize = 500_000;
 
 impl ClientEngine {
-    /// An engine with the view that an earlier run left (or an empty one), for a source whose root directory has this
-    /// inode number and birth time.
+    /// An engine with what an earlier run left (or nothing), for a source with this root; none when it is missing.
     #[must_use]
-    pub fn new(settings: Settings, root: (u64, i64), view: Tree) -> Self {
+    pub fn new(settings: Settings, root: Option<RootId>, view: Tree, memory: &Memory) -> Self {
         Self {
-            settings,
-            root,
+            root: Root::new(root, memory),
             view,
             queue: Queue::new(settings.timing),
             found: VecDeque::new(),
-            missing: BTreeSet::new(),
-            judged: false,
-            held: None,
+            guard: Guard::new(memory.held),
+            ignore: Ignore::new(&settings.ignore, settings.ignored),
             scans: Scans::default(),
             unwatched: Unwatched::default(),
             scanned: false,
@@ -172,8 +187,8 @@ impl ClientEngine {
             resync: false,
             paused: None,
             version: 0,
-            first_contact: false,
             settled: false,
+            told: false,
             next_id: 1,
             batch: Batch::default(),
             inflight: BTreeMap::new(),
@@ -189,6 +204,7 @@ impl ClientEngine {
             troubles: BTreeMap::new(),
             skipped: BTreeMap::new(),
             counters: status::Counters::default(),
+            settings,
         }
     }
 
@@ -200,8 +216,7 @@ impl ClientEngine {
     /// Looks at the whole source again: at the start, after an overflow of the event queue, and now and then.
     pub fn rescan(&mut self) {
         self.scans.push(self.view.root());
-        self.missing.clear();
-        self.held = None;
+        self.guard.restart();
     }
 
     /// Something happened to an entry of a directory.
@@ -220,35 +235,32 @@ impl ClientEngine {
             dir,
             name: name.clone(),
         };
-        if hint == Hint::Gone && self.missing.remove(&key) {
-            // It was seen to go: that is no disappearance for the brake.
-            self.judged = false;
-            self.held = None;
+        if hint == Hint::Gone {
+            self.guard.seen_to_go(&key);
         }
         self.queue.hint(key, hint, now);
     }
 
     /// Something happened to a directory itself, or inside it.
     pub fn directory_event(&mut self, dir: NodeId, hint: Hint, now: Duration) {
-        if let Some(key) = self.key_of(dir) {
-            self.queue.hint(key, hint, now);
+        match self.key_of(dir) {
+            Some(key) => self.queue.hint(key, hint, now),
+            None if hint == Hint::Inside => {}
+            None => self.root_event(),
         }
-    }
-
-    /// Something happened to the root itself.
-    pub fn root_event(&mut self) {
-        self.rescan();
     }
 
     /// Asks to be told ([`Output::Flushed`]) when everything that is dirty by now is durable on the server.
     pub fn flush(&mut self, token: u64, now: Duration) {
         let stamp = self.queue.next_stamp();
         self.queue.hurry(now);
+        self.root_event();
         self.flushes.push((token, stamp));
     }
 
     /// Does a bounded amount of what is due. Returns whether more is due at once.
     pub fn step(&mut self, now: Duration, source: &mut impl Source, out: &mut Vec<Output>) -> bool {
+        self.check_root_when_due(now, source);
         self.begin_resync(now, out);
         let mut budget = STEP;
         while budget > 0 && self.may_send() {
@@ -270,20 +282,24 @@ impl ClientEngine {
     /// When the next path is due, if nothing else happens before.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
+        let root = self.root.due();
         if let Some((_, until)) = &self.paused {
-            return Some(*until);
+            return Some(root.min(*until));
         }
         // When nothing may be sent, it is an answer of the server that changes this.
         let due = self.queue.next_due().into_iter();
-        due.chain(self.unwatched.next())
-            .min()
-            .filter(|_| self.may_send())
+        let due = due.chain(self.unwatched.next()).min();
+        Some(
+            due.filter(|_| self.may_send())
+                .map_or(root, |due| due.min(root)),
+        )
     }
 
     fn may_send(&self) -> bool {
         self.phase == Phase::Live
             && !self.resync
             && self.paused.is_none()
+            && !self.is_away()
             && self.inflight_bytes < self.settings.window
             && self.inflight.len() < MAX_INFLIGHT
     }
@@ -304,14 +320,8 @@ impl ClientEngine {
             self.scan(dir, now, source);
         } else if self.poll(now) {
             return true;
-        } else if self.held.is_none() && !self.missing.is_empty() {
-            if !self.judged {
-                self.judge_missing();
-            } else if let Some(key) = self.missing.pop_first() {
-                self.resolve_found(key, now, source, out);
-            }
         } else {
-            return false;
+            return self.next_missing(now, source, out);
         }
         true
     }
@@ -323,6 +333,10 @@ impl ClientEngine {
         source: &mut impl Source,
         out: &mut Vec<Output>,
     ) {
+        if self.is_unlisted(key.dir) {
+            // The rules of its directory are not known yet. It is found again when that is listed.
+            return;
+        }
         match self.queue.get(&key) {
             Some(wait) if wait.failures == 0 => return,
             Some(_) => drop(self.queue.remove(&key)),
@@ -346,6 +360,7 @@ impl ClientEngine {
             misfits: 0,
             made: false,
             held: false,
+            left: false,
             event: false,
         }
     }
@@ -370,7 +385,7 @@ impl ClientEngine {
     fn place(&self, dir: NodeId) -> Option<Place> {
         let node = self.view.get(dir).filter(|node| node.entry.is_dir())?;
         let identity = if dir == self.view.root() {
-            Some(self.root)
+            Some((self.root.now.inode, self.root.now.birth))
         } else {
             node.stat.map(|stat| (stat.inode, stat.birth))
         };

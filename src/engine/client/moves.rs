@@ -28,6 +28,8 @@ pub(super) enum Moved {
     Done,
     /// The old name may come back: look again at this time.
     Later(Duration),
+    /// It would take the place of a full directory that nobody saw go: that is judged first.
+    Judged,
 }
 
 impl ClientEngine {
@@ -82,11 +84,10 @@ impl ClientEngine {
                 return verdict.unwrap_or(Moved::No(Some(origin)));
             }
         }
-        if let Some(existing) = existing {
-            if self.view.is_within(origin, existing) {
-                return Moved::No(None);
-            }
-            self.forget(existing, source);
+        if let Some(existing) = existing
+            && let Err(verdict) = self.vacate(key, existing, origin, wait, source)
+        {
+            return verdict;
         }
         let unlisted = self.is_unlisted(origin);
         if !self.view.rename(origin, key.dir, &key.name) {
@@ -95,7 +96,11 @@ impl ClientEngine {
         if unlisted {
             self.scans.mark(origin);
         }
-        self.missing.remove(&from);
+        if is_directory(found) && self.has_rules() {
+            // Where it is now, other rules may hold.
+            self.scans.push(origin);
+        }
+        self.guard.remove(&from);
         self.troubles.remove(&from);
         if !vacant {
             self.queue.hint(from, Hint::Settled, now);
@@ -108,6 +113,30 @@ impl ClientEngine {
         };
         self.emit(op, &[], key.clone(), wait.clone());
         Moved::Done
+    }
+
+    /// Takes what is in the way of a move out of the view, unless it has to be judged whether it may go.
+    fn vacate(
+        &mut self,
+        key: &Key,
+        existing: NodeId,
+        origin: NodeId,
+        wait: &Wait,
+        source: &mut impl Source,
+    ) -> Result<(), Moved> {
+        if self.view.is_within(origin, existing) {
+            return Err(Moved::No(None));
+        }
+        let full = self
+            .view
+            .get(existing)
+            .is_some_and(|node| node.child_count() > 0);
+        if full && !wait.left {
+            self.guard.insert_displacing(key.clone(), origin);
+            return Err(Moved::Judged);
+        }
+        self.forget(existing, source);
+        Ok(())
     }
 
     /// What is now at the name that a path had before (`None` when that cannot be told), unless that says already
@@ -149,13 +178,16 @@ impl ClientEngine {
             if done && unlisted {
                 self.scans.mark(id);
             }
+            if done && self.has_rules() {
+                self.scans.push(id);
+            }
         }
         done
     }
 
     /// Whether a directory still has to be listed because one above it has to: when it moves from there, that must
     /// not be forgotten.
-    fn is_unlisted(&self, id: NodeId) -> bool {
+    pub(super) fn is_unlisted(&self, id: NodeId) -> bool {
         if self.scans.none_marked() || !self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
             return false;
         }
@@ -215,6 +247,7 @@ impl ClientEngine {
         let origin = self.view.by_inode(found.stat.inode)?;
         let node = self.view.get(origin)?;
         let possible = origin != self.view.root()
+            && !self.root.may_be_other()
             && knows(node, found)
             && !self.view.is_within(key.dir, origin);
         possible.then_some(origin)

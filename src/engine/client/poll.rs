@@ -41,6 +41,11 @@ impl Unwatched {
         (!self.dirs.is_empty()).then_some(self.next)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.dirs.len()
+    }
+
     /// One of the directories, what to tell of all of them, and since when.
     pub(super) fn report(&self) -> Option<(NodeId, String, Duration)> {
         let first = *self.dirs.first()?;

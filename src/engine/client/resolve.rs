@@ -30,16 +30,27 @@ impl ClientEngine {
             self.skipped.remove(&key);
             return;
         };
-        match source.look(&place, &key.name) {
+        let looked = source.look(&place, &key.name);
+        match looked {
+            Ok(None) if self.is_kept(&key) => drop(self.skipped.remove(&key)),
+            Ok(Some(found)) if self.ignores(&key, matches!(found.kind, FoundKind::Directory)) => {
+                self.leave_out(key, wait, now, source);
+            }
             Ok(None) if self.may_return(&key, &wait) => self.hold(key, wait, now),
-            Ok(None) => self.gone(&key, wait, now, source),
+            Ok(None) => {
+                self.rules_changed(&key, &place, None, source);
+                self.gone(&key, wait, now, source);
+            }
             Ok(Some(found)) if is_empty(&found) && self.may_return(&key, &wait) => {
                 self.hold(key, wait, now);
             }
             Ok(Some(found)) if wait.made && is_plain(&found) => {
                 self.queue.hint(key, Hint::Touched, now);
             }
-            Ok(Some(found)) => self.present(key, wait, &found, &place, now, source, out),
+            Ok(Some(found)) => {
+                self.rules_changed(&key, &place, Some(&found), source);
+                self.present(key, wait, &found, &place, now, source, out);
+            }
             Err(SourceError::Displaced | SourceError::Gone | SourceError::Changed) => {
                 self.displaced(key, wait, now);
             }
@@ -71,19 +82,21 @@ impl ClientEngine {
         let Some(parent) = self.key_of(key.dir) else {
             let message =
                 "the source directory is missing or was replaced: nothing is deleted".to_owned();
+            self.root_event();
             self.paused = Some((message, now + Duration::from_secs(1)));
             wait.event = true;
             self.queue.wait(key, now + Duration::from_secs(1), wait);
             return;
         };
-        if self.missing.contains(&parent) {
+        if self.is_below_missing(key.dir) {
             // A scan missed the directory: it is judged whether it may be deleted. If it turns up, it is listed.
             self.scans.mark(key.dir);
             return;
         }
         wait.event = true;
         if self.queue.get(&parent).is_none() {
-            self.queue.hint(parent.clone(), Hint::Gone, now);
+            let due = now + self.settings.timing.delete_hold;
+            self.owe(parent.clone(), due, now);
         }
         let due = self
             .queue
@@ -93,7 +106,7 @@ impl ClientEngine {
     }
 
     /// Nothing is there any more.
-    fn gone(&mut self, key: &Key, wait: Wait, now: Duration, source: &mut impl Source) {
+    pub(super) fn gone(&mut self, key: &Key, wait: Wait, now: Duration, source: &mut impl Source) {
         self.left_link(key, None, now);
         self.skipped.remove(key);
         self.troubles.remove(key);
@@ -104,6 +117,11 @@ impl ClientEngine {
         let Some(path) = self.view.path(id) else {
             return;
         };
+        if !wait.left || !self.check_root(now, source) || self.root.suspicion().is_some() {
+            // Nobody saw it go, or not from the source of the mirror: it is judged with all that is missing.
+            return self.guard.insert(key.clone());
+        }
+        self.guard.remove(key);
         self.forget(id, source);
         self.emit(
             Op::Delete {
@@ -122,11 +140,15 @@ impl ClientEngine {
             let Some(node) = self.view.get(id) else {
                 continue;
             };
+            if let Some(key) = self.key_of(id) {
+                self.guard.remove(&key);
+            }
             if node.entry.is_dir() {
                 source.unwatch(id);
                 todo.extend(node.children().map(|(_, child)| child));
                 self.scans.done(id);
                 self.unwatched.remove(id);
+                self.ignore.forget(id);
                 self.forget_reports(id);
             } else if let Some(key) = self.key_of(id) {
                 self.found.extend(self.links.leave(&key, None));
@@ -163,11 +185,16 @@ impl ClientEngine {
                 now,
             );
         };
+        if !wait.left && self.replaces_tree(&key, found) {
+            return self.guard.insert(key);
+        }
+        self.guard.remove(&key);
         self.left_link(&key, Some(found.stat.inode), now);
         self.note_link(&key, found);
         let twin = match self.relocate(&key, &mut wait, found, &path, now, source) {
             Moved::Later(due) => return self.queue.wait(key, due, wait),
             Moved::Done => None,
+            Moved::Judged => return,
             Moved::No(twin) => twin,
         };
         match &found.kind {
@@ -179,6 +206,13 @@ impl ClientEngine {
             FoundKind::File { .. } => self.small_file(key, wait, found, place, &path, now, source),
             FoundKind::Special(_) => {}
         }
+    }
+
+    /// Whether a path that nobody saw go takes a directory with all below it along.
+    fn replaces_tree(&self, key: &Key, found: &Found) -> bool {
+        let full = |node: &Node| node.child_count() > 0;
+        !matches!(found.kind, FoundKind::Directory)
+            && self.existing(key).is_some_and(|(_, node)| full(node))
     }
 
     pub(super) fn existing(&self, key: &Key) -> Option<(NodeId, &Node)> {

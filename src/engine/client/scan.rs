@@ -2,7 +2,6 @@
 
 use super::ClientEngine;
 use crate::debounce::Key;
-use crate::engine::brake;
 use crate::engine::source::{Found, FoundKind, Place, Source, SourceError};
 use crate::index::{Node, NodeId};
 use crate::model::{Kind, Name};
@@ -17,6 +16,9 @@ impl ClientEngine {
             self.unwatched.remove(dir);
             return self.scans.done(dir);
         };
+        if self.is_left_out(dir) {
+            return self.scans.done(dir);
+        }
         match source.watch(&place, dir) {
             Ok(()) => self.unwatched.remove(dir),
             Err(SourceError::WatchLimit(message)) => self.unwatched.insert(dir, message, now),
@@ -24,10 +26,13 @@ impl ClientEngine {
         }
         match source.list(&place) {
             Ok(entries) => {
+                if let Err(error) = self.take_rules(dir, &place, &entries, source) {
+                    return self.scan_failed(dir, error, now);
+                }
                 if let Some(key) = self.key_of(dir) {
                     self.troubles.remove(&key);
                 }
-                self.scanned_entries(dir, entries);
+                self.scanned_entries(dir, entries, now, source);
                 self.check_itself(dir, &place, source);
             }
             Err(error) => self.scan_failed(dir, error, now),
@@ -43,8 +48,15 @@ impl ClientEngine {
         }
     }
 
-    fn scanned_entries(&mut self, dir: NodeId, entries: Vec<(Name, Found)>) {
+    fn scanned_entries(
+        &mut self,
+        dir: NodeId,
+        entries: Vec<(Name, Found)>,
+        now: Duration,
+        source: &mut impl Source,
+    ) {
         self.scans.done(dir);
+        self.forget_skipped(dir);
         if dir == self.view.root() {
             self.top_entries = entries.len();
         }
@@ -53,6 +65,11 @@ impl ClientEngine {
             let key = Key { dir, name };
             let node = self.view.child(dir, key.name.as_bytes());
             here.extend(node);
+            if self.leaves_out(&key, matches!(found.kind, FoundKind::Directory)) {
+                let wait = self.fresh_wait(now);
+                self.leave_out(key, wait, now, source);
+                continue;
+            }
             match node.and_then(|id| self.view.get(id).map(|node| (id, node))) {
                 Some((id, node)) => {
                     let clean = is_clean(node, &found);
@@ -79,13 +96,14 @@ impl ClientEngine {
         let Some(node) = self.view.get(dir) else {
             return;
         };
-        for (name, id) in node.children().filter(|(_, id)| !here.contains(id)) {
-            if let Ok(name) = Name::new(name) {
-                let key = Key { dir, name };
+        let missed = node.children().filter(|(_, id)| !here.contains(id));
+        let missed = missed.filter_map(|(name, id)| Some((Name::new(name).ok()?, id)));
+        for (name, id) in missed.collect::<Vec<_>>() {
+            let key = Key { dir, name };
+            if !self.is_kept(&key) {
                 // What was seen to go is on its way already.
                 if !self.queue.get(&key).is_some_and(|wait| wait.event) {
-                    self.missing.insert(key);
-                    self.judged = false;
+                    self.guard.insert(key);
                 }
                 // Should it turn up elsewhere, what is in it may have changed unseen.
                 if self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
@@ -100,7 +118,7 @@ impl ClientEngine {
         let key = self.key_of(dir);
         let message = match (error, &key) {
             (SourceError::Displaced | SourceError::Gone, Some(key)) => {
-                if !self.missing.contains(key) {
+                if !self.is_below_missing(dir) {
                     let due = now + self.settings.timing.delete_hold;
                     self.owe(key.clone(), due, now);
                 }
@@ -117,36 +135,11 @@ impl ClientEngine {
                 self.fail(key, wait, format!("cannot look into it: {message}"), now);
             }
             None => {
+                self.root_event();
                 self.paused = Some((message, now + Duration::from_secs(1)));
                 self.scans.push(dir);
             }
         }
-    }
-
-    /// Once a scan is over: whether what it missed may be deleted.
-    pub(super) fn judge_missing(&mut self) {
-        let missing = self
-            .missing
-            .iter()
-            .filter_map(|key| self.view.child(key.dir, key.name.as_bytes()));
-        let missing = missing.map(|id| self.count(id)).sum();
-        self.held = brake::judge(missing, self.view.len(), self.top_entries);
-        self.judged = true;
-    }
-
-    fn count(&self, id: NodeId) -> usize {
-        let (mut count, mut todo) = (0, vec![id]);
-        while let Some(id) = todo.pop() {
-            count += 1;
-            todo.extend(
-                self.view
-                    .get(id)
-                    .into_iter()
-                    .flat_map(Node::children)
-                    .map(|(_, child)| child),
-            );
-        }
-        count
     }
 }
 

@@ -20,8 +20,8 @@ impl ClientEngine {
     /// A session is open. The first one starts a scan of the whole source.
     pub fn connected(&mut self, welcome: &Welcome, out: &mut Vec<Output>) {
         self.version = welcome.version;
-        self.first_contact = welcome.first_contact;
         self.settled = false;
+        self.told = false;
         self.paused = None;
         self.resync = false;
         if welcome.sum == self.view.root_sum() {
@@ -43,6 +43,7 @@ impl ClientEngine {
     pub fn disconnected(&mut self, now: Duration) {
         self.phase = Phase::Offline;
         self.lists.clear();
+        self.guard.refuse("the connection was lost meanwhile");
         let batch = std::mem::take(&mut self.batch);
         let inflight = std::mem::take(&mut self.inflight);
         self.inflight_bytes = 0;
@@ -109,6 +110,7 @@ impl ClientEngine {
             let scanning = self.phase != Phase::Live
                 || self.resync
                 || self.paused.is_some()
+                || self.is_away()
                 || !self.is_scanned();
             let (done, wait) = self
                 .flushes
@@ -120,9 +122,12 @@ impl ClientEngine {
                     .map(|(token, _): (u64, u64)| Output::Flushed(token)),
             );
         }
-        if !self.settled && self.is_idle() {
-            self.settled = true;
-            self.first_contact = false;
+        out.extend(self.accepted());
+        let idle = self.is_idle();
+        self.settled |= idle;
+        // What is held at the first contact is still to be kept when a person has it deleted.
+        if idle && !self.told && self.guard.hold().is_none() {
+            self.told = true;
             out.push(Output::Send(Request::Settled {}, Vec::new()));
         }
     }

@@ -52,10 +52,16 @@ pub struct Snapshot {
     pub skipped: Vec<Skipped>,
     /// How many there are.
     pub skipped_total: usize,
-    /// Why nothing is sent, or nothing is deleted, at present.
-    pub held: Option<String>,
-    /// Whether deletions wait for a person.
-    pub deletions_held: bool,
+    /// How many of them are ignored by rules of the user; an ignored directory counts once.
+    pub ignored_total: usize,
+    /// Directories that have no watch and are looked at from time to time.
+    pub polled: usize,
+    /// Why nothing is sent at present.
+    pub paused: Option<String>,
+    /// Why there is no source at present.
+    pub away: Option<String>,
+    /// Deletions that wait for a person.
+    pub held: Option<super::Held>,
 }
 
 /// So many problems and skipped paths are listed.
@@ -67,6 +73,7 @@ impl ClientEngine {
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Live
             && self.paused.is_none()
+            && !self.is_away()
             && !self.resync
             && self.is_scanned()
             && self.batch.ops.is_empty()
@@ -79,15 +86,24 @@ impl ClientEngine {
 
     /// Whether no scan is under way, and nothing that one found is left to do.
     pub(super) fn is_scanned(&self) -> bool {
-        self.scans.is_empty()
-            && self.found.is_empty()
-            && (self.missing.is_empty() || self.held.is_some())
+        self.scans.is_empty() && self.found.is_empty() && self.guard.is_at_rest()
+    }
+
+    /// Forgets which entries of a directory were skipped.
+    pub(super) fn forget_skipped(&mut self, dir: NodeId) {
+        forget_below(&mut self.skipped, dir);
     }
 
     /// Forgets what was reported of the entries of a directory that left the view.
     pub(super) fn forget_reports(&mut self, dir: NodeId) {
         forget_below(&mut self.troubles, dir);
         forget_below(&mut self.skipped, dir);
+    }
+
+    /// Whether it is known what the server holds, and changes are sent.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
     }
 
     /// Whether the whole source was looked at in this run, and what was found is done.
@@ -99,7 +115,7 @@ impl ClientEngine {
     /// How many paths could not be mirrored, or whose deletion is held.
     #[must_use]
     pub fn problem_count(&self) -> usize {
-        self.troubles.len() + usize::from(self.held.is_some())
+        self.troubles.len() + usize::from(self.guard.hold().is_some()) + usize::from(self.is_away())
     }
 
     /// The number and time of the oldest change that is not durable.
@@ -153,13 +169,13 @@ impl ClientEngine {
             };
             Some((problem, now.saturating_sub(since)))
         });
+        let rules = self.refused_rules();
         let skipped = self.skipped.iter().filter_map(|(key, reason)| {
             Some(Skipped {
                 path: path(key)?,
                 reason,
             })
         });
-        let held = self.paused.as_ref().map(|(reason, _)| reason.clone());
         Snapshot {
             activity,
             lag: self
@@ -172,12 +188,20 @@ impl ClientEngine {
             sent_bytes: self.counters.bytes,
             sent_files: self.counters.files,
             entries: self.view.len(),
-            problems_total: self.troubles.len() + usize::from(unwatched.is_some()),
-            problems: unwatched.into_iter().chain(problems).take(LISTED).collect(),
+            problems_total: self.troubles.len() + usize::from(unwatched.is_some()) + rules.len(),
+            problems: unwatched
+                .into_iter()
+                .chain(rules)
+                .chain(problems)
+                .take(LISTED)
+                .collect(),
             skipped: skipped.take(LISTED).collect(),
             skipped_total: self.skipped.len(),
-            deletions_held: self.held.is_some(),
-            held: held.or_else(|| self.held.map(|hold| hold.to_string())),
+            ignored_total: self.ignored_count(),
+            polled: self.unwatched.len(),
+            paused: self.paused.as_ref().map(|(reason, _)| reason.clone()),
+            away: self.root.away.clone(),
+            held: self.held(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::source::{Inode, MemSource, name};
 use crate::delta::digest;
-use crate::engine::source::{Found, Place, Source, SourceError};
+use crate::engine::source::{Found, Place, RootId, Source, SourceError};
 use crate::index::NodeId;
 use crate::model::{Entry, Kind, Name};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ impl MemSource {
     /// What the mirror must be.
     pub fn expected(&self) -> BTreeMap<Vec<u8>, Entry> {
         let mut out = BTreeMap::new();
-        let mut todo = vec![(Vec::new(), 1)];
+        let mut todo = vec![(Vec::new(), self.opened)];
         while let Some((path, dir)) = todo.pop() {
             let Inode::Dir(children) = &self.inodes[&dir].inode else {
                 continue;
@@ -49,7 +49,27 @@ impl MemSource {
     }
 }
 
+/// The root that an inode is.
+#[must_use]
+pub fn root_id(inode: u64) -> RootId {
+    RootId {
+        inode,
+        ..RootId::default()
+    }
+}
+
 impl Source for MemSource {
+    fn root(&mut self) -> Result<RootId, SourceError> {
+        let root = self.root.ok_or(SourceError::Gone)?;
+        if std::mem::replace(&mut self.opened, root) != root {
+            self.watched.clear();
+        }
+        Ok(RootId {
+            fs: self.fs,
+            ..root_id(root)
+        })
+    }
+
     fn look(&mut self, dir: &Place, entry: &Name) -> Result<Option<Found>, SourceError> {
         let found = self.child(dir, entry)?.map(|id| self.found(id));
         let dir = self.at(dir)?;

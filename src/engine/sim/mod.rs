@@ -14,6 +14,7 @@ mod source;
 mod state;
 mod store;
 
+pub use look::root_id;
 pub use source::{Act, Inode, MemSource, Meta, name};
 pub use store::{Crash, MemStaged, MemStore, MemUpload, Shown};
 

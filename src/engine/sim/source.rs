@@ -65,6 +65,12 @@ pub struct MemSource {
     pub watches: usize,
     /// Files that cannot be read.
     pub refused: HashSet<u64>,
+    /// The directory at the root's path.
+    pub root: Option<u64>,
+    /// The one that is worked in.
+    pub opened: u64,
+    /// The file system of the root.
+    pub fs: u64,
 }
 
 /// A name of an entry.
@@ -102,6 +108,9 @@ impl MemSource {
             race: None,
             watches: usize::MAX,
             refused: HashSet::new(),
+            root: Some(1),
+            opened: 1,
+            fs: 0,
         }
     }
 
@@ -363,7 +372,7 @@ impl MemSource {
     }
 
     pub(super) fn at(&self, place: &Place) -> Result<u64, SourceError> {
-        let mut at = 1;
+        let mut at = self.opened;
         for part in place.path.components() {
             let Inode::Dir(children) = &self.inodes[&at].inode else {
                 return Err(SourceError::Displaced);

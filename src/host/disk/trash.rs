@@ -1,7 +1,7 @@
 //! Emptying private directories: the stage at the start, the trash and what was kept too long in the background.
 
 use super::commit::{Spot, shift};
-use super::{READ_DIR, look};
+use super::{DiskStore, READ_DIR, look};
 use crate::host::random;
 use crate::host::root::Loosened;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -11,6 +11,24 @@ use std::time::{Duration, SystemTime};
 
 /// How long what was kept aside stays, from the first contact on that it was kept in.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// So many folders of kept things are named.
+const NAMED: usize = 10;
+
+impl DiskStore {
+    /// The folders below `.syncd/kept` whose names are times, the newest first; at most ten.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        let entries = Dir::read_from(&*self.kept).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let mut names: Vec<String> = names
+            .filter(|name| humantime::parse_rfc3339(name).is_ok())
+            .collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.truncate(NAMED);
+        names
+    }
+}
 
 /// Moves what was kept too long to the trash. Folders whose names are no times are somebody's own.
 pub(super) fn expire(kept: BorrowedFd<'_>, trash: BorrowedFd<'_>, now: SystemTime) -> Result<()> {

@@ -108,3 +108,13 @@ async fn markers_arrive_by_name() {
         }
     }
 }
+
+#[test]
+fn a_limit_of_watchers_is_told_from_other_failures() {
+    let io = |code| notify::Error::io(std::io::Error::from_raw_os_error(code));
+    assert!(matches!(super::refused(io(24)), super::WatchError::Limit));
+    assert!(matches!(
+        super::refused(io(5)),
+        super::WatchError::Notify(_)
+    ));
+}

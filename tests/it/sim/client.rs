@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use syncd::debounce::Hint;
 use syncd::delta::{DeltaEncoder, Instruction, Recipe, RecipeCollector, block_size, digest};
-use syncd::engine::client::{ClientEngine, Output, ReadOutcome, Settings, UploadJob, Welcome};
-use syncd::engine::sim::{Dice, MemSource};
+use syncd::engine::client::{
+    ClientEngine, Memory, Output, ReadOutcome, Settings, UploadJob, Welcome,
+};
+use syncd::engine::sim::{Dice, MemSource, root_id};
 use syncd::engine::source::{Found, Source, SourceError};
 use syncd::index::{NodeId, Row, Tree};
 use syncd::model::Digest;
@@ -33,7 +35,12 @@ pub(super) struct Client {
 }
 
 fn engine(view: Tree) -> ClientEngine {
-    ClientEngine::new(Settings::default(), (1, 0), view)
+    ClientEngine::new(
+        Settings::default(),
+        Some(root_id(1)),
+        view,
+        &Memory::default(),
+    )
 }
 
 impl Client {
@@ -110,7 +117,7 @@ impl Client {
                     up.urgent.push_back(pack(&request, &body));
                 }
                 Output::Upload(job) => self.jobs.push_back(job),
-                Output::Flushed(_) => {}
+                Output::Flushed(_) | Output::Accepted(_) => {}
             }
         }
     }
