@@ -36,6 +36,8 @@ pub fn start(settings: &Log, overrides: &Overrides) -> Result<(), Report> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
+        // It would say on standard error that a line could not be written, and panic where that is full, too.
+        .log_internal_errors(false)
         .with_writer(OneLine { target, ansi });
     let started = match settings.format {
         LogFormat::Text => builder.with_target(false).try_init(),

@@ -97,6 +97,24 @@ fn a_name_cannot_forge_a_line_of_text() {
     server.stop();
 }
 
+/// As on a full disk.
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let sandbox = Sandbox::new();
+    let (mut server, address) = Daemon::server(&sandbox, &sandbox.dir("mirror"));
+    let source = sandbox.dir("source");
+    write(&source, "f", "content");
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = sandbox.syncd();
+    command.args([
+        "client", "--once", "-vv", "-d", "source", "--server", &address,
+    ]);
+    let status = command.stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(fs::read(sandbox.path("mirror/f")).unwrap(), b"content");
+    assert!(status.code().is_some_and(|code| code != 101), "{status}");
+    server.stop();
+}
+
 #[test]
 fn file_environment_and_arguments_set_the_level_in_that_order() {
     let sandbox = Sandbox::new();
