@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageError};
 use redb::{TableDefinition, TableError, WriteTransaction};
@@ -14,7 +15,7 @@ use redb::{TableDefinition, TableError, WriteTransaction};
 const FORMAT: TableDefinition<'_, &str, u64> = TableDefinition::new("format");
 const LAYOUT: &str = "layout";
 
-/// Openings without a write or an end in order after which a file is replaced.
+/// Processes that ended while they opened or first wrote a file, after which it is replaced.
 const MAX_ATTEMPTS: u64 = 3;
 const STRUCTURE: &str = "its structure is damaged";
 
@@ -72,12 +73,28 @@ pub(super) struct Kind {
 pub(super) struct Handle {
     database: Option<Database>,
     attempts: Attempts,
+    /// Whether it was written without harm: from then on a crash does not speak against it.
+    proven: AtomicBool,
 }
 
 impl Handle {
-    /// Says that the file was written without harm, so that a crash from now on does not speak against it.
-    pub(super) fn proven(&self) {
-        self.attempts.forget();
+    /// Writes to it; `write` survives what a damaged file makes of it as far as that can be survived.
+    pub(super) fn write<T>(
+        &self,
+        write: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        if self.proven.load(Ordering::Relaxed) {
+            return guarded(|| write(self));
+        }
+        let before = self.attempts.count();
+        self.attempts.add();
+        let written = guarded(|| write(self));
+        self.attempts.set(before);
+        if written.is_ok() {
+            self.attempts.forget();
+            self.proven.store(true, Ordering::Relaxed);
+        }
+        written
     }
 }
 
@@ -99,8 +116,9 @@ impl Drop for Handle {
     }
 }
 
-/// Counts how often a file was opened and then neither written nor closed: one byte each in a file beside it. A damaged
-/// file can make the database end the process (a panic inside a destructor); it must not do so at every start.
+/// Counts how often a process ended while it opened a file, or wrote to it for the first time: one byte each in a file
+/// beside it. A damaged file can make the database end the process (a panic inside a destructor); it must not do so at
+/// every start. A process that is killed while it does neither does not count.
 #[derive(Debug)]
 struct Attempts(PathBuf);
 
@@ -118,6 +136,15 @@ impl Attempts {
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(0o600).open(&self.0);
         let _written = file.and_then(|mut file| file.write_all(b"."));
+    }
+
+    /// Takes the last one back.
+    fn set(&self, count: u64) {
+        let file = OpenOptions::new().write(true).open(&self.0);
+        let _set = file.and_then(|file| file.set_len(count));
+        if count == 0 {
+            self.forget();
+        }
     }
 
     fn forget(&self) {
@@ -227,14 +254,17 @@ fn attempt<T>(
             .open(path)?;
         let mut builder = Builder::new();
         let attempts = Attempts::of(path);
+        let before = attempts.count();
         attempts.add();
         let opened = builder.set_cache_size(kind.cache_bytes).create_file(file);
         let database = Handle {
-            database: Some(opened.inspect_err(|_| attempts.forget())?),
+            database: Some(opened.inspect_err(|_| attempts.set(before))?),
             attempts,
+            proven: AtomicBool::new(false),
         };
         check_layout(&database, kind.layout)?;
         let loaded = load(&database)?;
+        database.attempts.set(before);
         Ok((database, loaded))
     }))
     .unwrap_or(Err(Failure::Damaged(STRUCTURE)))

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use crate::host::database::{self, Handle, Kind, Origin, StoreError, guarded};
+use crate::host::database::{self, Handle, Kind, Origin, StoreError};
 use crate::index::{NodeId, Row};
 
 mod row;
@@ -112,18 +112,18 @@ impl IndexStore {
                 (open, origin)
             }
         };
-        let (open, origin) = match guarded(|| write(&open, unsaved)) {
+        let (open, origin) = match open.write(|database| write(database, unsaved)) {
             Ok(()) => (open, origin),
             Err(error) if database::may_pass(&error) => return Err(failed(error)),
             Err(error) => {
                 drop(open);
                 let reason = error.to_string();
                 let (open, origin, ()) = database::replace(&self.path, KIND, &reason, |_| Ok(()))?;
-                guarded(|| write(&open, unsaved)).map_err(failed)?;
+                open.write(|database| write(database, unsaved))
+                    .map_err(failed)?;
                 (open, origin)
             }
         };
-        open.proven();
         *unsaved = Unsaved::default();
         *database = Some(open);
         Ok(origin)

@@ -272,8 +272,8 @@ impl Writer {
         let Some(database) = lock(&self.database).clone() else {
             return;
         };
-        let Err(error) = guarded(|| apply(&database, batch, &mut self.uses, self.limit)) else {
-            database.proven();
+        let applied = database.write(|database| apply(database, batch, &mut self.uses, self.limit));
+        let Err(error) = applied else {
             return;
         };
         tracing::warn!(path = %self.path.display(), %error, "recipes cannot be written");

@@ -37,14 +37,23 @@ const DESCRIPTORS: &str = "fd";
 /// What the watcher saw since it was asked last, merged by path.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The last hint of each entry: directory, name.
-    pub entries: HashMap<(NodeId, Name), Hint>,
+    /// What each entry, by directory and name, is worth a look for.
+    pub entries: HashMap<(NodeId, Name), Merged>,
     /// Hints of directories themselves.
     pub directories: HashMap<NodeId, Hint>,
     /// Names of flush markers, in order.
     pub markers: Vec<String>,
     /// Events were lost: everything has to be looked at.
     pub overflow: bool,
+}
+
+/// The hints of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merged {
+    /// The last one.
+    pub last: Hint,
+    /// Whether it was seen to go, though something may be there again.
+    pub went: bool,
 }
 
 impl Seen {
@@ -65,15 +74,14 @@ impl Seen {
         if matches!(hint, Hint::Made | Hint::Gone | Hint::Settled) {
             self.directories.entry(dir).or_insert(Hint::Inside);
         }
-        match self.entries.entry((dir, name)) {
-            std::collections::hash_map::Entry::Occupied(mut old) => {
-                if hint != Hint::Attributes {
-                    old.insert(hint);
-                }
-            }
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(hint);
-            }
+        let first = Merged {
+            last: hint,
+            went: false,
+        };
+        let merged = self.entries.entry((dir, name)).or_insert(first);
+        merged.went |= hint == Hint::Gone;
+        if hint != Hint::Attributes {
+            merged.last = hint;
         }
     }
 }

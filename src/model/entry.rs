@@ -15,7 +15,7 @@ pub struct Mtime {
 }
 
 /// What kind of thing a path is, with what only that kind has.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// A directory.
     Directory,

@@ -1,12 +1,13 @@
 //! An engine with its source, and the file of what it remembers.
 
+use crate::debounce::Hint;
 use crate::engine::brake::Hold;
 use crate::engine::client::{ClientEngine, Memory, Settings};
 use crate::engine::source::RootId;
 use crate::host::database::Origin;
 use crate::host::index::{IndexStore, Loaded};
 use crate::host::source::{DiskSource, SourceRoot};
-use crate::host::watch::{Mailbox, Seen, WatchError, Watcher};
+use crate::host::watch::{Mailbox, Merged, Seen, WatchError, Watcher};
 use crate::index::Tree;
 use std::collections::HashMap;
 use std::path::Path;
@@ -98,7 +99,10 @@ impl Bench {
             tracing::warn!("events were lost: the whole tree is looked at again");
             self.engine.rescan();
         }
-        for ((dir, name), hint) in seen.entries {
+        for ((dir, name), Merged { last: hint, went }) in seen.entries {
+            if went && hint != Hint::Gone {
+                self.engine.event(dir, &name, Hint::Gone, now);
+            }
             self.engine.event(dir, &name, hint, now);
         }
         for (dir, hint) in seen.directories {

@@ -8,7 +8,8 @@ use crate::debounce::{Key, Wait};
 use crate::engine::brake::{self, Hold, Loss};
 use crate::engine::source::Source;
 use crate::index::{Node, NodeId, Tree};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use crate::model::{Kind, Mtime};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 /// Paths of the mirror that the source lacks, though no event told of it.
@@ -220,8 +221,9 @@ impl ClientEngine {
             return false;
         }
         if !self.guard.judged {
-            self.judge_missing();
-        } else if let Some(key) = self.guard.pop()
+            return self.judge_missing();
+        }
+        if let Some(key) = self.guard.pop()
             // What is waited for anyway is looked at soon.
             && self.queue.get(&key).is_none_or(|wait| wait.failures > 0)
         {
@@ -235,8 +237,13 @@ impl ClientEngine {
         true
     }
 
-    fn judge_missing(&mut self) {
+    /// Whether it could be judged yet.
+    fn judge_missing(&mut self) -> bool {
         let missing = self.count_missing();
+        if !(self.uploads.is_empty() && self.large.is_empty()) && missing > 0 {
+            // What is being sent may be what is missing, under another name.
+            return false;
+        }
         self.guard.judged = true;
         if let Some(entries) = self.guard.accepting.take() {
             let accepted = missing <= entries && self.guard.missing.is_subset(&self.guard.shown);
@@ -245,18 +252,21 @@ impl ClientEngine {
                 self.guard.release();
                 self.adopt_root();
                 self.guard.answer = Some(Ok(missing));
-                return;
+                return true;
             }
             let changed = "what would be deleted is not what was shown any more: look at it again";
             self.guard.answer = Some(Err(changed.to_owned()));
         }
-        let loss = Loss {
+        let mut loss = Loss {
             missing,
             total: self.view.len(),
             present: self.top_entries > 0,
             percent: self.settings.delete_guard,
             certain: !self.root.may_be_other(),
         };
+        if brake::judge(&loss) == Some(Hold::Most) && loss.certain {
+            loss.missing = missing.saturating_sub(self.count_elsewhere());
+        }
         // What another root had caused ends with it: only what is missing in the right one counts.
         let before = self.guard.standing(loss);
         let held = self.root.suspicion().or(brake::judge(&loss)).or(before);
@@ -267,6 +277,40 @@ impl ClientEngine {
         }
         self.guard.held = held;
         self.guard.before = None;
+        true
+    }
+
+    /// How many of the missing entries are in the source elsewhere: moves that could not be followed, because the view
+    /// is older than they are, or they were lost on the way. What has another name, time or content is none of them.
+    fn count_elsewhere(&self) -> usize {
+        let mut missing: HashMap<_, usize> = HashMap::new();
+        let keys = self.guard.missing.iter();
+        let tops: HashSet<NodeId> = keys
+            .filter_map(|key| self.view.child(key.dir, key.name.as_bytes()))
+            .collect();
+        let moved: HashSet<NodeId> = self.guard.displacing.values().copied().collect();
+        let mut todo: Vec<NodeId> = tops.iter().copied().collect();
+        while let Some(id) = todo.pop() {
+            let Some(node) = self.view.get(id).filter(|_| !moved.contains(&id)) else {
+                continue;
+            };
+            *missing.entry(signature(node)).or_default() += 1;
+            todo.extend(node.children().map(|(_, child)| child));
+        }
+        let (mut found, mut todo) = (0, vec![self.view.root()]);
+        while let Some(id) = todo.pop() {
+            let Some(node) = self.view.get(id).filter(|_| !tops.contains(&id)) else {
+                continue;
+            };
+            if node.stat.is_some()
+                && let Some(left) = missing.get_mut(&signature(node)).filter(|left| **left > 0)
+            {
+                *left -= 1;
+                found += 1;
+            }
+            todo.extend(node.children().map(|(_, child)| child));
+        }
+        found
     }
 
     /// Whether a directory, or one that it is in, is missing.
@@ -300,4 +344,9 @@ impl ClientEngine {
         }
         count
     }
+}
+
+/// What says that two entries are the same one under two paths.
+fn signature(node: &Node) -> (&[u8], &Kind, Mtime) {
+    (node.name(), &node.entry.kind, node.entry.mtime)
 }

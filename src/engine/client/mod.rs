@@ -112,6 +112,8 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Sent {
     keys: Vec<(Key, Wait)>,
+    /// Where moves began: what is there again when they are lost was seen to go.
+    vacated: Vec<(Key, Wait)>,
     /// The number and time of its oldest change.
     oldest: Option<(u64, Duration)>,
     bytes: u64,

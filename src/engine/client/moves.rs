@@ -103,16 +103,30 @@ impl ClientEngine {
         self.guard.remove(&from);
         self.troubles.remove(&from);
         if !vacant {
-            self.queue.hint(from, Hint::Settled, now);
+            self.queue.hint(from.clone(), Hint::Settled, now);
         } else if let Some(old) = self.queue.remove(&from) {
             wait.join(&old);
         }
+        self.emit_rename((from, &old_path), (key, path), wait);
+        Moved::Done
+    }
+
+    fn emit_rename(
+        &mut self,
+        (from, old_path): (Key, &RelPath),
+        (key, path): (&Key, &RelPath),
+        wait: &Wait,
+    ) {
         let op = Op::Rename {
-            from: WirePath::from(&old_path),
+            from: WirePath::from(old_path),
             to: WirePath::from(path),
         };
         self.emit(op, &[], key.clone(), wait.clone());
-        Moved::Done
+        let left = Wait {
+            left: true,
+            ..wait.clone()
+        };
+        self.batch.sent.vacated.push((from, left));
     }
 
     /// Takes what is in the way of a move out of the view, unless it has to be judged whether it may go.

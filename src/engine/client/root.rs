@@ -147,9 +147,11 @@ impl ClientEngine {
 
     /// What is under way may come back: by then it says nothing of this root.
     fn doubt_sent(&mut self) {
-        let sent = self.inflight.values_mut().chain([&mut self.batch.sent]);
-        for (_, wait) in sent.flat_map(|sent| &mut sent.keys) {
-            wait.left = false;
+        for sent in self.inflight.values_mut().chain([&mut self.batch.sent]) {
+            sent.vacated.clear();
+            for (_, wait) in &mut sent.keys {
+                wait.left = false;
+            }
         }
         for upload in self.uploads.values_mut() {
             upload.wait.left = false;

@@ -71,12 +71,22 @@ impl ClientEngine {
         failed: &[Failed],
         now: Duration,
     ) -> Result<(), ProtocolError> {
-        let Sent { keys, bytes, .. } = self
+        let Sent {
+            keys,
+            vacated,
+            bytes,
+            ..
+        } = self
             .inflight
             .remove(&id)
             .ok_or(ProtocolError("an answer to a message that was not sent"))?;
         self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
         self.version = version;
+        if !failed.is_empty() {
+            for (key, wait) in vacated {
+                self.queue.wait(key, now, wait);
+            }
+        }
         for (index, (key, wait)) in keys.into_iter().enumerate() {
             self.busy.remove(&key);
             if let Some(again) = self.again.remove(&key) {

@@ -48,7 +48,7 @@ impl ClientEngine {
         let inflight = std::mem::take(&mut self.inflight);
         self.inflight_bytes = 0;
         for sent in inflight.into_values().chain([batch.sent]) {
-            for (key, wait) in sent.keys {
+            for (key, wait) in sent.keys.into_iter().chain(sent.vacated) {
                 self.queue.wait(key, now, wait);
             }
         }

@@ -966,6 +966,52 @@ fn what_a_comparison_finds_extra_is_held_like_what_a_scan_misses() {
 }
 
 #[test]
+fn a_move_that_is_lost_on_the_way_is_no_disappearance() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(2, 250);
+    bench.settle();
+    bench.source.rename(1, b"d", 1, b"e");
+    for n in 0..250u8 {
+        // Nothing of it is elsewhere.
+        let name = [b'f', b'0' + n / 50, b'0' + n % 50];
+        match n {
+            0..50 => bench.source.write(2, &name, vec![n; 4]),
+            _ => bench.source.unlink(2, &name),
+        }
+    }
+    while bench.step(true) {}
+    let sent = |(request, _): &(Request, Vec<u8>)| format!("{request:?}").contains("Rename");
+    assert!(bench.line.iter().any(sent));
+    bench.cut();
+    bench.settle();
+    assert!(bench.held().is_none());
+    bench.assert_equal();
+}
+
+#[test]
+fn a_move_that_is_older_than_the_view_is_no_disappearance() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(2, 250);
+    bench.settle();
+    bench.source.rename(1, b"d", 1, b"e");
+    for n in 0..110u8 {
+        bench
+            .source
+            .unlink(2, &[b'f', b'0' + n / 50, b'0' + n % 50]);
+    }
+    bench.source.events.clear();
+    bench.source.forget_watches();
+    let settings = Settings::default();
+    bench.engine = ClientEngine::new(settings, Some(root_id(1)), Tree::new(), &Memory::default());
+    bench.cut();
+    bench.settle();
+    assert!(bench.held().is_none());
+    bench.assert_equal();
+}
+
+#[test]
 fn a_directory_that_a_scan_finds_to_be_a_file_is_held_too() {
     let mut bench = Bench::new();
     bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));

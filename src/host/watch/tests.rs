@@ -1,6 +1,6 @@
 //! The watcher on a real directory.
 
-use super::{Mailbox, Watcher};
+use super::{Mailbox, Seen, Watcher};
 use crate::debounce::Hint;
 use crate::index::NodeId;
 use crate::model::Name;
@@ -54,7 +54,9 @@ impl Bench {
                 .expect("no event came");
             let seen = self.mailbox.take();
             self.overflow |= seen.overflow;
-            self.seen.extend(seen.entries);
+            let entries = seen.entries.into_iter();
+            self.seen
+                .extend(entries.map(|(at, merged)| (at, merged.last)));
         }
     }
 }
@@ -117,4 +119,29 @@ fn a_limit_of_watchers_is_told_from_other_failures() {
         super::refused(io(5)),
         super::WatchError::Notify(_)
     ));
+}
+
+/// Whoever hears only of what came last takes a directory that became a file for one that disappeared unseen.
+#[test]
+fn what_went_and_came_back_was_seen_to_go() {
+    let mut seen = Seen::default();
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    for (entry, hint) in [
+        ("back", Hint::Gone),
+        ("back", Hint::Made),
+        ("back", Hint::Attributes),
+        ("new", Hint::Made),
+        ("new", Hint::Settled),
+    ] {
+        seen.entry(NodeId(3), name(entry), hint);
+    }
+    let merged = |text| seen.entries[&(NodeId(3), name(text))];
+    assert_eq!(
+        (merged("back").last, merged("back").went),
+        (Hint::Made, true)
+    );
+    assert_eq!(
+        (merged("new").last, merged("new").went),
+        (Hint::Settled, false)
+    );
 }
