@@ -110,11 +110,8 @@ async fn verify(
             repaired: None,
         });
     }
-    if !repairs {
-        return Ok(outcomes);
-    }
     for (verifier, outcome) in verifiers.iter_mut().zip(&mut outcomes) {
-        if outcome.first.different() == 0 {
+        if !repairs || outcome.first.different() == 0 {
             continue;
         }
         match &client {
@@ -123,6 +120,9 @@ async fn verify(
         }
         verifier.recheck(client.as_ref()).await.map_err(explained)?;
         outcome.repaired = Some(verifier.verification());
+    }
+    for verifier in verifiers {
+        verifier.close().await;
     }
     Ok(outcomes)
 }

@@ -11,14 +11,18 @@ use crate::wire::{
     BodyReader, Code, Frame, Inspect, Inspected, ListKind, Request, Response, WireBytes, WirePath,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::io::{ReadHalf, split};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 /// How many questions are under way at a time.
 pub(super) const DEPTH: usize = 4;
 /// Frames that may wait for the line.
 const URGENT: usize = 64;
+/// How long the end of the line may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A part of what a directory of the server holds.
 #[derive(Debug, Default)]
@@ -39,7 +43,8 @@ pub(super) struct Line {
     answers: mpsc::Receiver<Answer>,
     next_id: u64,
     lost: ClientErrorOf,
-    _tasks: JoinSet<()>,
+    writer: JoinHandle<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Whom an error is about.
@@ -82,7 +87,7 @@ impl Line {
         let (read, write) = split(stream);
         let (outbox, queue) = outbox(URGENT);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { drop(write_loop(queue, write).await) });
+        let writer = tokio::spawn(async move { drop(write_loop(queue, write).await) });
         let visit = hello::visit(&device_id, &options.directory, share);
         drop(outbox.urgent.send(Outgoing::new(&visit, Vec::new())).await);
         let pings = outbox.clone();
@@ -115,9 +120,18 @@ impl Line {
             answers,
             next_id: 1,
             lost,
-            _tasks: tasks,
+            writer,
+            tasks,
         };
         Ok((line, keeps))
+    }
+
+    /// Ends the line in order.
+    pub(super) async fn close(mut self) {
+        self.tasks.shutdown().await;
+        drop((self.outbox, self.answers));
+        drop(timeout(LAST_WORDS, &mut self.writer).await);
+        self.writer.abort();
     }
 
     /// Asks what a directory holds, within a range of names.

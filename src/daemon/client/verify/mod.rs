@@ -81,6 +81,11 @@ impl Verifier {
         Ok(all)
     }
 
+    /// Ends the line to the server in order.
+    pub async fn close(self) {
+        self.line.close().await;
+    }
+
     /// The address of the server.
     #[must_use]
     pub fn address(&self) -> &str {
