@@ -7,7 +7,7 @@ use super::{Look, Server};
 use crate::delta::ContentHasher;
 use crate::engine::ports::{Store, StoreError};
 use crate::engine::source::{Found, FoundKind};
-use crate::index::NodeId;
+use crate::index::{Node, NodeId};
 use crate::model::limits::{MAX_HEADER, MAX_LISTING};
 use crate::model::{Entry, Fault, Kind, Name, RelPath};
 use crate::wire::{Code, Inspected, Response, Unread, WireBytes};
@@ -275,7 +275,7 @@ impl<S: Store> Server<S> {
         let (found, entry) = match seen {
             Ok(seen) => seen,
             Err(error) => {
-                if let Some(id) = known.filter(|_| is_lost(error)) {
+                if let Some(id) = known.filter(|_| is_lost(error, node)) {
                     look.differs(path);
                     self.tree.remove(id);
                 }
@@ -286,7 +286,9 @@ impl<S: Store> Server<S> {
         if same && (entry.is_dir() || node.is_some_and(|node| node.stat == Some(found.stat))) {
             return;
         }
-        if !matches!(self.store.lstat(path), Ok(Some(now)) if now == *found) {
+        // The time of one that is owed it is known better than the disk has it.
+        let owed = known.is_some_and(|id| self.owed.dirs.contains(&id));
+        if owed || !matches!(self.store.lstat(path), Ok(Some(now)) if now == *found) {
             return;
         }
         match known {
@@ -323,6 +325,9 @@ impl<S: Store> Server<S> {
 }
 
 /// Whether what the tree says of a path is of no use any more: its content is not to be had.
-fn is_lost(error: &StoreError) -> bool {
-    matches!(error.fault, Fault::Io | Fault::Unrepresentable)
+fn is_lost(error: &StoreError, node: Option<&Node>) -> bool {
+    match error.fault {
+        Fault::Io => node.is_some_and(|node| !node.entry.is_dir()),
+        fault => fault == Fault::Unrepresentable,
+    }
 }
