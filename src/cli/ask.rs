@@ -6,6 +6,7 @@ use crate::daemon::control::{self, ControlError};
 use crate::daemon::status::{ClientStatus, Status};
 use crate::host::control::Running;
 use crate::host::dirs::{DirKind, Dirs};
+use crate::wire::WirePath;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -217,6 +218,10 @@ pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Va
             Ok(()) => serde_json::to_value(handle.status().await),
             Err(message) => return json!({ "error": message }),
         },
+        Some("repair") => match repair(handle, question).await {
+            Ok(()) => Ok(json!({})),
+            Err(message) => return json!({ "error": message }),
+        },
         Some("held") => serde_json::to_value(handle.held().await),
         Some("accept") => {
             let address = question.get("server").and_then(Value::as_str);
@@ -232,4 +237,13 @@ pub(super) async fn answer_client(handle: &ClientHandle, question: &Value) -> Va
         _ => return json!({ "error": "a client does not answer that" }),
     };
     answer.unwrap_or_else(|error| json!({ "error": error.to_string() }))
+}
+
+async fn repair(handle: &ClientHandle, question: &Value) -> Result<(), String> {
+    let address = question.get("server").and_then(Value::as_str);
+    let paths = question.get("paths").cloned().unwrap_or_default();
+    let paths: Vec<WirePath> = serde_json::from_value(paths).map_err(|error| error.to_string())?;
+    let paths: Result<_, _> = paths.iter().map(WirePath::path).collect();
+    let paths = paths.map_err(|error| error.to_string())?;
+    handle.repair(address.unwrap_or_default(), paths).await
 }

@@ -23,6 +23,7 @@ mod settings;
 mod shell;
 mod status;
 mod sync;
+mod verify;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use report::Report;
@@ -74,8 +75,13 @@ enum Command {
     Accept(accept::AcceptArguments),
     /// Show what a client would do to its server, and why, and do nothing
     ///
-    /// The share is opened as a client opens it: one that has no writer yet gets this source as its writer.
+    /// The server is only looked at: its share keeps its writer, and none is made.
     Plan(plan::PlanArguments),
+    /// Compare both sides by content, reading every file again
+    ///
+    /// Works beside the client that runs for the directory, if one does, over a connection of its own that changes nothing. What
+    /// is merely on its way is looked at again. Which side is right is not known: `--repair` makes the mirror what the source is.
+    Verify(verify::VerifyArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
     /// Print a line that lets one device of another machine join a running server
@@ -130,6 +136,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Accept(arguments) => accept::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments, &overrides),
+        Command::Verify(arguments) => verify::run(arguments, &overrides),
         Command::Flush(arguments) => flush::run(&arguments),
         Command::Invite(arguments) => invite::run(&arguments),
         Command::Join(arguments) => join::run(&arguments),

@@ -10,6 +10,7 @@ mod root;
 pub use root::SourceRoot;
 
 use crate::engine::source::{Found, FoundKind, Place, RootId, Source, SourceError};
+use crate::host::setid::SetIds;
 use crate::host::watch::Watcher;
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
@@ -151,6 +152,43 @@ fn look_at(dir: impl AsFd, name: &[u8]) -> Result<Option<Found>, SourceError> {
     Ok(Some(found))
 }
 
+/// All entries of an open directory, which is at `path` below the root.
+fn list_at(
+    dir: impl AsFd,
+    path: &RelPath,
+    setids: &SetIds,
+) -> Result<Vec<(Name, Found)>, SourceError> {
+    let dir = dir.as_fd();
+    let failed = |error: Errno| {
+        SourceError::Failed(format!("cannot list it: {}", std::io::Error::from(error)))
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable =
+        rustix::fs::openat(dir, ".", flags, Mode::empty()).map_err(|error| match error {
+            Errno::NOENT => SourceError::Displaced,
+            other => failed(other),
+        })?;
+    let mut names = Vec::new();
+    for entry in Dir::new(readable).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let bytes = entry.file_name().to_bytes();
+        if path.is_root() && bytes == PRIVATE {
+            continue;
+        }
+        names.extend(Name::new(bytes).ok());
+    }
+    names.sort_unstable();
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names {
+        if let Some(mut found) = look_at(dir, name.as_bytes())? {
+            setids.entry(path, &name, &mut found);
+            entries.push((name, found));
+        }
+    }
+    setids.holds(path, &entries);
+    Ok(entries)
+}
+
 /// A source tree on a disk.
 #[derive(Debug)]
 pub struct DiskSource {
@@ -237,34 +275,7 @@ impl Source for DiskSource {
 
     fn list(&mut self, dir: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
         let fd = self.dir(dir)?;
-        let failed = |error: Errno| {
-            SourceError::Failed(format!("cannot list it: {}", std::io::Error::from(error)))
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let readable =
-            rustix::fs::openat(&*fd, ".", flags, Mode::empty()).map_err(|error| match error {
-                Errno::NOENT => SourceError::Displaced,
-                other => failed(other),
-            })?;
-        let mut names = Vec::new();
-        for entry in Dir::new(readable).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let bytes = entry.file_name().to_bytes();
-            if dir.path.is_root() && bytes == PRIVATE {
-                continue;
-            }
-            names.extend(Name::new(bytes).ok());
-        }
-        names.sort_unstable();
-        let mut entries = Vec::with_capacity(names.len());
-        for name in names {
-            if let Some(mut found) = look_at(&*fd, name.as_bytes())? {
-                self.root.setids.entry(&dir.path, &name, &mut found);
-                entries.push((name, found));
-            }
-        }
-        self.root.setids.holds(&dir.path, &entries);
-        Ok(entries)
+        list_at(&*fd, &dir.path, &self.root.setids)
     }
 
     fn read(

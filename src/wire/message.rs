@@ -1,6 +1,7 @@
 //! The messages: one type per header, tagged by `op`. What a body holds is said at each message.
 
 use super::Code;
+use super::inspect::{Inspect, Inspected, Visit};
 use crate::model::{Mtime, PathError, RelPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,10 @@ pub enum Request {
         /// Takes a share over from another writer.
         take_over: bool,
     },
+    /// The first message of somebody who only looks. Answered like `hello`. From minor version 2 on.
+    Visit(Visit),
+    /// Asks what a directory holds on the disk. From minor version 2 on. Answered by `inspected`.
+    Inspect(Inspect),
     /// Changes, applied in order. Body: what each `put` needs, in order. Answered by `applied`.
     Mutate {
         /// Chosen by the client, growing.
@@ -351,6 +356,8 @@ pub enum Response {
         /// Whether the path is a directory at all.
         found: bool,
     },
+    /// What a directory holds on the disk. Body: 32 bytes for each entry, as in `listing`, zeros for a directory.
+    Inspected(Inspected),
     /// Blocks of a recipe, in order. Body: packed blocks.
     Recipe {
         /// Which request.

@@ -9,6 +9,7 @@
 mod body;
 mod code;
 mod frame;
+mod inspect;
 mod invite;
 mod join;
 mod message;
@@ -17,6 +18,7 @@ mod schema;
 pub use body::{BodyError, BodyReader, BodyWriter};
 pub use code::Code;
 pub use frame::{Deframer, Frame, FrameError, encode};
+pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 pub use message::{
@@ -29,6 +31,8 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
+/// The minor version that brought `visit` and `inspect`.
+pub const MINOR_VISIT: u16 = 2;

@@ -29,6 +29,7 @@ mod support;
 mod tidy;
 mod trees;
 mod trust;
+mod verify;
 mod wire_compat;
 
 /// Files that are compared with what the code gives: `SYNCD_BLESS=1 cargo test` writes them anew.

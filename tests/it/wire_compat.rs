@@ -15,8 +15,9 @@ use std::fmt::Debug;
 use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
-    Code, Content, Deframer, Failed, Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret,
-    ListEntry, ListKind, Op, Request, Response, WireBytes, WireTime, encode, schemas,
+    Code, Content, Deframer, Failed, Granted, Inspect, Inspected, JoinAnswer, JoinCode,
+    JoinRequest, JoinSecret, ListEntry, ListKind, Op, Request, Response, Unread, Visit, WireBytes,
+    WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -113,6 +114,21 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         seed: u64::MAX,
     };
     let data = Request::UploadData { upload: 7 };
+    let visit = |share: Option<&str>| {
+        Request::Visit(Visit {
+            minor: 2,
+            share: share.map(str::to_owned),
+            source: "0123456789abcdef".repeat(2),
+        })
+    };
+    let inspect = |first, last| {
+        Request::Inspect(Inspect {
+            id: 6,
+            path: text("a/b"),
+            first,
+            last,
+        })
+    };
     let renew = Request::Renew {
         csr: "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned(),
     };
@@ -131,6 +147,10 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         bare("settled", Request::Settled {}),
         bare("ping", Request::Ping {}),
         bare("renew", renew),
+        bare("visit", visit(None)),
+        bare("visit-share", visit(Some("photos"))),
+        bare("inspect", inspect(None, None)),
+        bare("inspect-range", inspect(Some(text("c")), Some(raw()))),
     ]
 }
 
@@ -160,7 +180,12 @@ fn codes() -> Vec<Code> {
 }
 
 fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
-    [responses_of_mirroring(), responses_of_renewal()].concat()
+    [
+        responses_of_mirroring(),
+        responses_of_renewal(),
+        responses_of_visits(),
+    ]
+    .concat()
 }
 
 fn responses_of_mirroring() -> Vec<(&'static str, Response, Vec<u8>)> {
@@ -244,6 +269,36 @@ fn responses_of_renewal() -> Vec<(&'static str, Response, Vec<u8>)> {
             renewed(Some("-----BEGIN CERTIFICATE-----\n"), None),
         ),
         bare("renewed-failed", renewed(None, Some("not for this key"))),
+    ]
+}
+
+/// What minor version 2 brought.
+fn responses_of_visits() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let entry = ListEntry {
+        name: text("f"),
+        mode: 0o640,
+        mtime: TIME,
+        kind: ListKind::File { size: 9 },
+    };
+    let unread = Unread {
+        name: raw(),
+        code: Code::Fault(Fault::Io),
+        message: "cannot read it".to_owned(),
+    };
+    let inspected = |entries, failed, next, found| {
+        Response::Inspected(Inspected {
+            id: 6,
+            entries,
+            failed,
+            next,
+            found,
+        })
+    };
+    let some = inspected(vec![entry], vec![unread], Some(text("g")), true);
+    let absent = inspected(Vec::new(), Vec::new(), None, false);
+    vec![
+        ("inspected", some, vec![9; 32]),
+        ("inspected-absent", absent, Vec::new()),
     ]
 }
 

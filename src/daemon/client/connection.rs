@@ -1,6 +1,7 @@
 //! One server's connection: dialled for ever, a session while it lasts.
 
 use super::asked::Asked;
+use super::hello;
 use super::mirror::{Input, Link};
 use super::renewal::{Met, invited_share, renew, renewed};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
@@ -9,10 +10,10 @@ use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, writ
 use crate::engine::client::Welcome;
 use crate::host::setid::SetIds;
 use crate::host::tls::Rejection;
-use crate::host::{clock, net, random};
+use crate::host::{clock, random};
 use crate::model::Sum;
 use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
-use crate::wire::{BodyReader, Code, Frame, MINOR, MINOR_RENEW, Request, Response};
+use crate::wire::{BodyReader, Code, Frame, MINOR_RENEW, Request, Response};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(super) struct Dial {
     pub(super) take_over: bool,
     pub(super) directory: PathBuf,
     pub(super) once: bool,
+    /// Whether it only looks.
+    pub(super) visits: bool,
     /// Whether no other server is mirrored to: then a refusal that only somebody can mend ends the client.
     pub(super) alone: bool,
     pub(super) line: SharedLine,
@@ -192,17 +195,11 @@ async fn session(
     ));
     let window = Arc::new(Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0)));
     let mut frames = FrameReader::new(read);
-    let share = match invited_share(dial, &connection.server_id) {
+    let share = match invited_share(&dial.connector, dial.share.as_ref(), &connection.server_id) {
         Ok(share) => share,
         Err(error) => return End::Refused(Code::Forbidden, error.to_string()),
     };
-    let hello = Request::Hello {
-        minor: MINOR,
-        share: share.clone(),
-        source: source_id(&connection.device_id, &dial.directory),
-        source_name: format!("{}:{}", net::host_name(), dial.directory.display()),
-        take_over: dial.take_over,
-    };
+    let hello = hello::first(dial, &connection.device_id, share.clone());
     drop(outbox.urgent.send(Outgoing::new(&hello, Vec::new())).await);
     let link = Link {
         epoch,
@@ -233,21 +230,7 @@ async fn session(
     end
 }
 
-/// The same source of the same device is the same writer, also when its state was lost.
-fn source_id(device: &str, directory: &std::path::Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let path = directory
-        .canonicalize()
-        .unwrap_or_else(|_| directory.to_owned());
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(device.as_bytes())
-        .update(b"\n")
-        .update(path.as_os_str().as_bytes());
-    hasher.finalize().to_hex().chars().take(32).collect()
-}
-
-async fn keep_alive(outbox: &Outbox) {
+pub(super) async fn keep_alive(outbox: &Outbox) {
     let mut tick = interval(Duration::from_secs(KEEPALIVE_SECONDS));
     loop {
         tick.tick().await;
@@ -337,7 +320,10 @@ async fn talk(
                     welcome,
                 }
             }
-            Response::Refused { code, message } => return End::Refused(code, message),
+            Response::Refused { code, message } => {
+                let (code, message) = hello::understood(dial.visits && !*served, code, message);
+                return End::Refused(code, message);
+            }
             answer @ Response::Renewed { .. } => {
                 renewed(dial, met, answer);
                 continue;

@@ -9,6 +9,7 @@ use crate::daemon::status::{
 };
 use crate::engine::client::{Activity, Held, Snapshot};
 use crate::host::setid::SetIds;
+use crate::model::RelPath;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,8 +158,7 @@ impl ClientHandle {
     /// # Errors
     /// Why nothing is deleted.
     pub async fn accept(&self, address: &str, entries: u64) -> Result<u64, String> {
-        let mirror = self.mirrors.iter().find(|mirror| mirror.address == address);
-        let mirror = mirror.ok_or_else(|| format!("there is no mirror at `{address}`"))?;
+        let mirror = self.mirror(address)?;
         let (reply, answer) = oneshot::channel();
         let entries = usize::try_from(entries).unwrap_or(usize::MAX);
         let stopping = || "the client is stopping, or lost the server".to_owned();
@@ -167,6 +167,39 @@ impl ClientHandle {
         let deleted = answer.await.map_err(|_| stopping())??;
         flush(std::slice::from_ref(mirror)).await?;
         Ok(deleted as u64)
+    }
+}
+
+impl ClientHandle {
+    /// Has paths put right in one mirror that were found to differ from the source. Returns once that is begun.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or the client ends.
+    pub async fn repair(&self, address: &str, paths: Vec<RelPath>) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let inputs = &self.mirror(address)?.inputs;
+        let stopping = "the client is stopping";
+        let asked = inputs.send(Input::Repair { paths, reply }).await;
+        asked.map_err(|_| stopping)?;
+        Ok(answer.await.map_err(|_| stopping)?)
+    }
+
+    /// The same for a client that has only just started: it does so first.
+    ///
+    /// # Errors
+    /// When there is no such mirror, or the client ends.
+    pub fn repair_first(&self, address: &str, paths: Vec<RelPath>) -> Result<(), String> {
+        let (reply, _) = oneshot::channel();
+        let asked = self
+            .mirror(address)?
+            .inputs
+            .try_send(Input::Repair { paths, reply });
+        asked.map_err(|_| "the client is stopping".to_owned())
+    }
+
+    fn mirror(&self, address: &str) -> Result<&Mirror, String> {
+        let mirror = self.mirrors.iter().find(|mirror| mirror.address == address);
+        mirror.ok_or_else(|| format!("there is no mirror at `{address}`"))
     }
 }
 

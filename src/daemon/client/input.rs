@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use crate::daemon::pump::Outbox;
 use crate::engine::client::{Held, ReadOutcome, Snapshot, Welcome};
+use crate::model::RelPath;
 use crate::wire::Response;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -45,6 +46,11 @@ pub(super) enum Input {
     /// A marker of this name was or will be written: tell when all before it is durable.
     Flush {
         name: String,
+        reply: oneshot::Sender<()>,
+    },
+    /// Paths that differ between the source and the mirror are to be put right. Told once they are taken in.
+    Repair {
+        paths: Vec<RelPath>,
         reply: oneshot::Sender<()>,
     },
     /// What is held; it is shown to a person.

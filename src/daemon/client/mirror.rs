@@ -12,6 +12,7 @@ use crate::engine::client::{Output, Settings, Snapshot};
 use crate::host::clock;
 use crate::host::source::SourceRoot;
 use crate::host::watch::Mailbox;
+use crate::model::RelPath;
 use crate::wire::Request;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ struct Loop<'a> {
     flushes: HashMap<String, oneshot::Sender<()>>,
     flushing: HashMap<u64, oneshot::Sender<()>>,
     accepting: Option<Accepted>,
+    /// Paths that are to be put right once there is an engine.
+    doubted: Vec<RelPath>,
     next_token: u64,
     next_rescan: Duration,
     next_save: Duration,
@@ -96,6 +99,7 @@ pub(super) fn run(
         flushes: HashMap::new(),
         flushing: HashMap::new(),
         accepting: None,
+        doubted: Vec::new(),
         next_token: 1,
         notes: Notes::default(),
         out: Vec::new(),
@@ -197,6 +201,10 @@ impl Loop<'_> {
                         bench.engine.disconnected(now);
                     }
                     bench.engine.connected(&welcome, &mut self.out);
+                    let doubted = std::mem::take(&mut self.doubted);
+                    if !doubted.is_empty() {
+                        bench.engine.repair(&doubted, now);
+                    }
                 }
                 self.link = Some(link);
             }
@@ -231,6 +239,7 @@ impl Loop<'_> {
             Input::Flush { name, reply } => {
                 self.flushes.insert(name, reply);
             }
+            Input::Repair { paths, reply } => self.repair(paths, reply),
             Input::Held(reply) => {
                 let bench = self.bench.as_mut();
                 drop(reply.send(bench.and_then(|bench| bench.engine.show_held())));
@@ -240,6 +249,15 @@ impl Loop<'_> {
             Input::Disconnected(_) | Input::Response { .. } | Input::Read { .. } => {}
         }
         Ok(())
+    }
+
+    fn repair(&mut self, paths: Vec<RelPath>, reply: oneshot::Sender<()>) {
+        let now = self.now();
+        match &mut self.bench {
+            Some(bench) => bench.engine.repair(&paths, now),
+            None => self.doubted.extend(paths),
+        }
+        reply.send(()).ok();
     }
 
     fn accept(&mut self, entries: usize, reply: Accepted) {

@@ -6,6 +6,7 @@ mod asked;
 mod bench;
 mod connection;
 mod handle;
+mod hello;
 mod input;
 mod mirror;
 mod notes;
@@ -15,6 +16,7 @@ mod renewal;
 mod sender;
 mod target;
 mod uploader;
+mod verify;
 
 use crate::daemon::connect::{ConnectError, ConnectKind, Connector};
 use crate::daemon::options::{ClientOptions, Holder, Until};
@@ -37,6 +39,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+pub use verify::{Difference, Status, Verification, Verifier};
 
 /// How long `--once` waits for a server that cannot be reached.
 pub const ONCE_PATIENCE: Duration = Duration::from_secs(30);
@@ -254,6 +257,7 @@ impl Client {
             take_over: self.options.holder == Holder::Replace,
             directory: self.options.directory.clone(),
             once: self.options.until != Until::Stopped,
+            visits: self.options.until == Until::Planned,
             alone: self.options.servers.len() == 1,
             line,
             rate: self.options.upload_rate,

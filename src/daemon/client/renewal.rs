@@ -3,6 +3,7 @@
 use super::ClientError;
 use super::connection::{Dial, FIRST_PAUSE, jittered};
 use super::target::only_share;
+use crate::daemon::connect::Connector;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::host::pki::clean_text;
 use crate::wire::{Request, Response};
@@ -22,10 +23,14 @@ pub(super) struct Met<'a> {
 }
 
 /// The share to ask for: the one that was named, or the one that this home was invited to.
-pub(super) fn invited_share(dial: &Dial, server_id: &str) -> Result<Option<String>, ClientError> {
-    match (&dial.share, dial.connector.joined_with(server_id)) {
+pub(super) fn invited_share(
+    connector: &Connector,
+    share: Option<&String>,
+    server_id: &str,
+) -> Result<Option<String>, ClientError> {
+    match (share, connector.joined_with(server_id)) {
         (None, Some(joined)) => only_share(&joined),
-        (named, _) => Ok(named.clone()),
+        (named, _) => Ok(named.cloned()),
     }
 }
 

@@ -9,6 +9,7 @@ mod permitted;
 mod progress;
 mod recipe;
 mod upload;
+mod visit;
 
 use crate::daemon::changes;
 use crate::daemon::join::Enroller;
@@ -295,9 +296,10 @@ impl Session {
         permitted::check(&self.guest.device, self.guest.share.as_deref(), &request)?;
         match request {
             Request::Ping {} => say(outbox, &Response::Pong {}).await,
-            Request::Hello { .. } => {
+            Request::Hello { .. } | Request::Visit(_) => {
                 return Err(SessionError::Protocol("a second hello came".to_owned()));
             }
+            Request::Inspect(_) => return Err(visit::only_there()),
             Request::Renew { csr } => say(outbox, &self.guest.renew(csr).await?).await,
             Request::Mutate { id, based_on, ops } => {
                 changes::log(&ops);

@@ -1,8 +1,8 @@
 //! The opening of a session: hello, the hold on a share, a look at its directory, welcome.
 
-use super::{Guest, Session, SessionError, Terms, parse, permitted, say, stopping};
+use super::{Guest, Session, SessionError, Terms, parse, permitted, say, stopping, visit};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
-use crate::daemon::share::{Claim, Held, Refusal, Shares};
+use crate::daemon::share::{Claim, Refusal, Shares};
 use crate::engine::server::SetId;
 use crate::host::devices::DeviceInfo;
 use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS};
@@ -27,27 +27,22 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
         hello = timeout(Duration::from_secs(HANDSHAKE_SECONDS), reader.next()) => hello,
     };
     let frame = hello.map_err(|_| SessionError::Late)??;
-    let Request::Hello {
-        minor,
-        share,
-        source,
-        source_name,
-        take_over,
-    } = parse(&frame)?
-    else {
-        return Err(SessionError::Protocol("a hello comes first".to_owned()));
+    let (minor, share, source, source_name, take_over) = match parse(&frame)? {
+        Request::Hello {
+            minor,
+            share,
+            source,
+            source_name,
+            take_over,
+        } => (minor, share, source, source_name, take_over),
+        Request::Visit(visit) => {
+            let guest = guest(device, visit.share.clone(), visit.minor, terms);
+            return visit::serve(reader, outbox, (visit, guest), shares, terms, shutdown).await;
+        }
+        _ => return Err(SessionError::Protocol("a hello comes first".to_owned())),
     };
-    let guest = Guest {
-        setid: if device.local || terms.allow_setid {
-            SetId::Keep
-        } else {
-            SetId::Strip
-        },
-        device: device.clone(),
-        share: share.clone(),
-        minor: minor.min(MINOR),
-        enroller: terms.enroller.clone(),
-    };
+    let guest = guest(device.clone(), share.clone(), minor, terms);
+    let guest_minor = guest.minor;
     let claim = Claim {
         device,
         source,
@@ -62,7 +57,9 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
     let _first = terms.opened.set(name);
     let opened = held.clone();
     let result = async {
-        greet(reader, outbox, &held, &guest, shutdown).await?;
+        let looking = held.clone();
+        let welcome = move || looking.welcome(guest_minor);
+        greet(reader, outbox, welcome, (&guest, &held.replaced), shutdown).await?;
         tracing::info!(share = %held.share.title(), "a writer connected");
         Session::start(held.clone(), outbox, guest, terms.window)?
             .run(reader, outbox, shutdown)
@@ -73,9 +70,27 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
     result
 }
 
+fn guest(device: DeviceInfo, share: Option<String>, minor: u16, terms: &Terms) -> Guest {
+    Guest {
+        setid: if device.local || terms.allow_setid {
+            SetId::Keep
+        } else {
+            SetId::Strip
+        },
+        device,
+        share,
+        minor: minor.min(MINOR),
+        enroller: terms.enroller.clone(),
+    }
+}
+
+/// Whether it is the id of a source.
+pub(super) fn is_source(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn check_claim(claim: &Claim) -> Result<(), SessionError> {
-    let is_hex = claim.source.len() == 32 && claim.source.bytes().all(|b| b.is_ascii_hexdigit());
-    if is_hex && claim.source_name.len() <= 8192 {
+    if is_source(&claim.source) && claim.source_name.len() <= 8192 {
         Ok(())
     } else {
         Err(SessionError::Protocol(
@@ -84,7 +99,7 @@ fn check_claim(claim: &Claim) -> Result<(), SessionError> {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SessionError> {
     tokio::task::spawn_blocking(work)
@@ -93,15 +108,14 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Looks at the directory, which may take long, and greets. Meanwhile the line is kept alive.
-async fn greet<R: AsyncRead + Unpin>(
+pub(super) async fn greet<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     outbox: &Outbox,
-    held: &Held,
-    guest: &Guest,
+    look: impl FnOnce() -> Result<(Response, Vec<u8>), Refusal> + Send + 'static,
+    (guest, replaced): (&Guest, &CancellationToken),
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
-    let (looking, minor) = (held.clone(), guest.minor);
-    let welcome = blocking(move || looking.welcome(minor));
+    let welcome = blocking(look);
     tokio::pin!(welcome);
     let mut beat = interval(Duration::from_secs(KEEPALIVE_SECONDS));
     beat.tick().await;
@@ -111,7 +125,7 @@ async fn greet<R: AsyncRead + Unpin>(
             _ = beat.tick() => say(outbox, &Response::Pong {}).await,
             () = shutdown.cancelled() => return Err(stopping()),
             () = guest.device.revoked.cancelled() => return Err(permitted::revoked().into()),
-            () = held.replaced.cancelled() => return Err(Refusal::replaced().into()),
+            () = replaced.cancelled() => return Err(Refusal::replaced().into()),
             frame = reader.next() => match parse(&frame?)? {
                 Request::Ping {} => say(outbox, &Response::Pong {}).await,
                 _ => return Err(SessionError::Protocol("the welcome was not awaited".to_owned())),
@@ -119,7 +133,7 @@ async fn greet<R: AsyncRead + Unpin>(
         }
     };
     if let Response::Welcome { keeps_setid, .. } = &mut message
-        && minor >= MINOR_RENEW
+        && guest.minor >= MINOR_RENEW
     {
         *keeps_setid = Some(guest.setid == SetId::Keep);
     }

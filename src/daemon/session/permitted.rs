@@ -10,8 +10,10 @@ use crate::wire::{Code, Request};
 /// are not about the share. A new kind of request has to decide.
 fn needs(request: &Request) -> Option<Access> {
     match request {
-        Request::Hello { .. } | Request::Ping {} | Request::Renew { .. } => None,
-        Request::List { .. } | Request::Recipe { .. } => Some(Access::Read),
+        Request::Hello { .. } | Request::Visit(_) | Request::Ping {} | Request::Renew { .. } => {
+            None
+        }
+        Request::List { .. } | Request::Recipe { .. } | Request::Inspect(_) => Some(Access::Read),
         Request::Mutate { .. }
         | Request::UploadOpen { .. }
         | Request::UploadData { .. }
@@ -62,7 +64,7 @@ mod tests {
     use super::check;
     use crate::host::devices::DeviceInfo;
     use crate::host::rights::{Access, Rights};
-    use crate::wire::{Code, Request, WireBytes};
+    use crate::wire::{Code, Inspect, Request, Visit, WireBytes};
     use tokio_util::sync::CancellationToken;
 
     /// One request of each kind, and the least that it takes.
@@ -96,6 +98,17 @@ mod tests {
             seed: 0,
         };
         let csr = String::new();
+        let visit = Visit {
+            minor: 0,
+            share: None,
+            source: String::new(),
+        };
+        let inspect = Inspect {
+            id: 1,
+            path: path(),
+            first: None,
+            last: None,
+        };
         let (read, write) = (Some(Access::Read), Some(Access::Write));
         vec![
             (hello, None),
@@ -104,6 +117,8 @@ mod tests {
             (Request::UploadData { upload: 1 }, write),
             (Request::UploadClose { upload: 1, size: 0 }, write),
             (Request::UploadAbort { upload: 1 }, write),
+            (Request::Visit(visit), None),
+            (Request::Inspect(inspect), read),
             (list, read),
             (recipe, read),
             (Request::Settled {}, write),

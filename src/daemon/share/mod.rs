@@ -4,10 +4,12 @@ mod held;
 mod index;
 mod meta;
 mod shares;
+mod visit;
 
 pub use held::Held;
 pub use meta::MetaError;
 pub use shares::{Shares, SharesError};
+pub use visit::Visitor;
 
 use crate::daemon::share::index::{Keeper, Opened};
 use crate::daemon::share::meta::{Meta, Use, WriterMeta};

@@ -1,7 +1,8 @@
 //! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
 
-use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Use, lock};
+use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Use, Visitor, lock};
 use crate::daemon::status::ShareStatus;
+use crate::host::devices::DeviceInfo;
 use crate::host::disk::{Durability, OpenError, Private};
 use crate::host::random::{self, RandomError};
 use crate::host::rights::{Access, Rights};
@@ -14,9 +15,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
 
 /// Shares that one server opens at most; each holds a few descriptors.
 const MAX_SHARES: usize = 256;
+/// How many may look at shares at a time; each has a thread that reads.
+const MAX_VISITORS: usize = 16;
 
 /// Why a directory cannot be served, or a share not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,7 @@ pub struct Shares {
     durability: Durability,
     state: Option<PathBuf>,
     placed: BTreeMap<String, PathBuf>,
+    visitors: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
 
@@ -86,6 +91,7 @@ impl Shares {
             durability,
             state: state.map(Path::to_owned),
             placed,
+            visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
             inner: Mutex::new(Inner {
                 meta,
                 open: BTreeMap::new(),
@@ -105,6 +111,48 @@ impl Shares {
         }
         let share = self.share(name)?;
         share.attach(claim)
+    }
+
+    /// Lets a device look at a share, which is neither made nor changed: one that is not there yet counts as empty.
+    ///
+    /// # Errors
+    /// When the device may not, another source fills the share, or the directory is not used so.
+    pub fn visit(
+        &self,
+        name: Option<&str>,
+        device: &DeviceInfo,
+        source: &str,
+    ) -> Result<Visitor, Refusal> {
+        let rights = device.rights.get();
+        if !rights.allow(name, Access::Read) {
+            return Err(forbidden(&rights, name));
+        }
+        let place = self.visitors.clone().try_acquire_owned();
+        let place = place
+            .map_err(|_| Refusal::new(Code::Busy, "as many as may look at shares do so already"))?;
+        let share = if self.is_there(name) {
+            Some(self.share(name)?)
+        } else {
+            None
+        };
+        Visitor::new(share, (&device.id, source), place)
+    }
+
+    /// Whether opening a share makes nothing new: it is open, its directory was used, or holds something.
+    fn is_there(&self, name: Option<&str>) -> bool {
+        let used = lock(&self.inner).meta.used;
+        let path = match name {
+            Some(name) if self.placed.contains_key(name) => return true,
+            Some(name) if used != Some(Use::Share) && check_name(name).is_ok() => {
+                self.path.join(name)
+            }
+            None if used.is_none() => self.path.clone(),
+            // It is there, or it is refused with the reason.
+            _ => return true,
+        };
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name());
+        names.any(|entry| name.is_some() || entry.as_encoded_bytes() != b".syncd")
     }
 
     /// Whether a device can be invited to a share: the directory may be in use in the other way.

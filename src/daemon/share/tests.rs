@@ -2,12 +2,12 @@
 
 use super::{Claim, Held, Shares};
 use crate::delta::digest;
-use crate::engine::server::{Change, Source, Stager};
+use crate::engine::server::{Change, Range, Source, Stager};
 use crate::host::clock;
 use crate::host::devices::DeviceInfo;
 use crate::host::disk::Durability;
 use crate::host::rights::Rights;
-use crate::model::{Mtime, RelPath};
+use crate::model::{Entry, Kind, Mtime, Name, RelPath};
 use crate::wire::Response;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -49,16 +49,8 @@ impl Place {
         let state = self.state(state);
         let placed = BTreeMap::new();
         let shares = Shares::open(&self.root(), placed, Durability::None, Some(&state)).unwrap();
-        let device = DeviceInfo {
-            id: "a".to_owned(),
-            name: "a".to_owned(),
-            local: true,
-            certificate_until: 0,
-            rights: Rights::all().into(),
-            revoked: CancellationToken::new(),
-        };
         let claim = Claim {
-            device,
+            device: device(),
             source: "a".repeat(32),
             source_name: "a".to_owned(),
             take_over: false,
@@ -138,6 +130,17 @@ impl Open {
     fn close(self) {
         self.held.detach();
         self.shares.close();
+    }
+}
+
+fn device() -> DeviceInfo {
+    DeviceInfo {
+        id: "a".to_owned(),
+        name: "a".to_owned(),
+        local: true,
+        certificate_until: 0,
+        rights: Rights::all().into(),
+        revoked: CancellationToken::new(),
     }
 }
 
@@ -295,6 +298,103 @@ fn nothing_is_committed_after_the_end() {
     stager.add((1, 0), changes, &mut |_| None, &mut |_| ());
     assert!(first.held.commit(stager.finish()).is_err());
     assert!(!place.root().join("f").exists());
+}
+
+/// Reads the top of the share as a visitor does, with something done between the look and the correction.
+fn inspect(open: &Open, meanwhile: impl FnOnce()) -> Response {
+    let device = device();
+    let visitor = open.shares.visit(None, &device, &"a".repeat(32)).unwrap();
+    let range = Range::default();
+    let part = visitor
+        .inspector()
+        .unwrap()
+        .look(&RelPath::root(), &range, &|| false);
+    meanwhile();
+    visitor.correct(&RelPath::root(), &range, &part);
+    part.answer(1).0
+}
+
+#[test]
+fn an_index_that_is_wrong_though_nothing_shows_is_put_right_by_reading() {
+    let place = Place::new();
+    let open = place.open("state");
+    open.commit(vec![put("f", "good"), put("g", "good")]);
+    let entry = |name: &[u8]| {
+        let core = super::lock(&open.held.share.core);
+        let id = core.tree().child(core.tree().root(), name);
+        id.and_then(|id| Some(core.tree().get(id)?.entry.clone()))
+    };
+    let right = entry(b"f").unwrap();
+    {
+        // As if the bytes had rotted on the disk: times and sizes are as they were.
+        let mut core = super::lock(&open.held.share.core);
+        let tree = core.tree_mut();
+        let root = tree.root();
+        let stat = tree.get(tree.child(root, b"f").unwrap()).unwrap().stat;
+        let wrong = Entry {
+            kind: Kind::File {
+                size: 4,
+                digest: digest(b"lost"),
+            },
+            ..right.clone()
+        };
+        tree.put(root, &Name::new(b"f").unwrap(), wrong.clone(), stat);
+        let ghost = Name::new(b"ghost").unwrap();
+        tree.put(root, &ghost, wrong, None);
+    }
+    open.held.welcome(0).unwrap();
+    assert_ne!(
+        entry(b"f").unwrap(),
+        right,
+        "a look by `lstat` sees nothing"
+    );
+    let drift = open.drift();
+    inspect(&open, || ());
+    assert_eq!(entry(b"f").unwrap(), right);
+    assert_eq!(entry(b"ghost"), None);
+    assert_eq!(open.drift(), drift + 1);
+    // What is committed after the look is not taken back.
+    fs::write(place.root().join("g"), "someone's").unwrap();
+    inspect(&open, || open.commit(vec![put("g", "newer")]));
+    let newer = Kind::File {
+        size: 5,
+        digest: digest(b"newer"),
+    };
+    assert_eq!(entry(b"g").unwrap().kind, newer);
+    open.close();
+}
+
+#[test]
+fn a_large_directory_is_told_in_parts() {
+    let place = Place::new();
+    let open = place.open("state");
+    let names: Vec<String> = (0..1200).map(|number| format!("{number:04}")).collect();
+    open.commit(names.iter().map(|name| put(name, name)).collect());
+    let visitor = open.shares.visit(None, &device(), &"a".repeat(32)).unwrap();
+    let mut inspector = visitor.inspector().unwrap();
+    let (mut range, mut seen, mut parts) = (Range::default(), Vec::new(), 0);
+    loop {
+        let part = inspector.look(&RelPath::root(), &range, &|| false);
+        visitor.correct(&RelPath::root(), &range, &part);
+        let (Response::Inspected(told), body) = part.answer(1) else {
+            panic!("another answer");
+        };
+        assert_eq!(body.len(), 32 * told.entries.len());
+        assert!(told.found && told.failed.is_empty());
+        seen.extend(told.entries.iter().filter_map(|entry| entry.name.bytes()));
+        parts += 1;
+        let Some(next) = told.next else { break };
+        range.first = Some(Name::new(&next.bytes().unwrap()).unwrap());
+        if parts == 2 {
+            // One that knows nothing of the parts before goes on all the same.
+            inspector = visitor.inspector().unwrap();
+        }
+    }
+    let names: Vec<Vec<u8>> = names.into_iter().map(String::into_bytes).collect();
+    assert_eq!((seen, parts), (names, 3));
+    assert_eq!(open.drift(), 0);
+    assert_eq!(super::lock(&open.held.share.core).tree().len(), 1200);
+    open.close();
 }
 
 fn list(dir: &Path) -> Vec<PathBuf> {

@@ -12,6 +12,7 @@ mod ignored;
 mod links;
 mod moves;
 mod poll;
+mod repair;
 mod resolve;
 mod root;
 mod scan;

@@ -98,9 +98,10 @@ impl ClientEngine {
                 out,
             ),
             Response::Pong {} | Response::Received { .. } | Response::Recipe { .. } => Ok(()),
-            Response::Welcome { .. } | Response::Refused { .. } | Response::Renewed { .. } => {
-                Err(ProtocolError("out of place"))
-            }
+            Response::Welcome { .. }
+            | Response::Refused { .. }
+            | Response::Renewed { .. }
+            | Response::Inspected(_) => Err(ProtocolError("out of place")),
         }
     }
 

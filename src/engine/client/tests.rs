@@ -1012,6 +1012,38 @@ fn a_move_that_is_older_than_the_view_is_no_disappearance() {
 }
 
 #[test]
+fn what_somebody_found_to_differ_is_read_and_sent_whatever_was_known() {
+    for size in [10, 100_000] {
+        let mut bench = Bench::new();
+        bench.source.make(1, b"f", Inode::File(vec![1; size]));
+        bench.source.make(1, b"g", Inode::File(vec![2; size]));
+        bench.settle();
+        // Nothing tells of it: neither an event nor a time.
+        bench.source.inodes.get_mut(&2).unwrap().inode = Inode::File(vec![3; size]);
+        let known = bench.server.entries[&b"f"[..]].clone();
+        let rotten = |kind| Entry {
+            kind,
+            ..known.clone()
+        };
+        let other = Kind::File {
+            size: size as u64,
+            digest: digest(b"rotten"),
+        };
+        bench.server.entries.insert(b"g".to_vec(), rotten(other));
+        bench.server.entries.insert(b"x".to_vec(), known.clone());
+        bench.engine.rescan();
+        bench.settle();
+        assert_eq!(bench.server.entries[&b"f"[..]], known);
+        let paths = [&b"f"[..], b"g", b"x", b"no/where"].map(|path| RelPath::new(path).unwrap());
+        bench.engine.repair(&paths, bench.now);
+        bench.engine.flush(7, bench.now);
+        bench.settle();
+        assert_eq!(bench.flushed, [7]);
+        bench.assert_equal();
+    }
+}
+
+#[test]
 fn a_directory_that_a_scan_finds_to_be_a_file_is_held_too() {
     let mut bench = Bench::new();
     bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));

@@ -338,14 +338,13 @@ impl ClientEngine {
             return self.postpone(key, wait, hollow, now);
         }
         if there.is_some_and(|there| there.stat != found.stat) {
-            self.queue.wait(
-                key.clone(),
-                now,
-                Wait {
-                    event: true,
-                    ..wait.clone()
-                },
-            );
+            // What was read holds all that this wait is about: what came later is a change of its own.
+            let later = Wait {
+                event: true,
+                stamp: self.queue.next_stamp(),
+                ..self.fresh_wait(now)
+            };
+            self.queue.wait(key.clone(), now, later);
         }
         if let Some(id) = self.view.child(key.dir, key.name.as_bytes())
             && self.view.get(id).is_some_and(|node| node.entry.is_dir())

@@ -4,7 +4,7 @@ use super::Server;
 use crate::engine::ports::Store;
 use crate::index::Node;
 use crate::model::limits::{MAX_HEADER, MAX_LISTING};
-use crate::model::{Kind, RelPath};
+use crate::model::{Entry, Kind, RelPath};
 use crate::wire::{ListEntry, ListKind, Response, WireBytes};
 
 /// A `listing` message and its body.
@@ -65,7 +65,12 @@ impl<S: Store> Server<S> {
 }
 
 fn header_size(name: &[u8], node: &Node) -> usize {
-    let target = match &node.entry.kind {
+    room_of(name, &node.entry)
+}
+
+/// What an entry takes in a header at most, in bytes.
+pub(super) fn room_of(name: &[u8], entry: &Entry) -> usize {
+    let target = match &entry.kind {
         Kind::Symlink { target } => target.len(),
         _ => 0,
     };
@@ -73,9 +78,19 @@ fn header_size(name: &[u8], node: &Node) -> usize {
 }
 
 fn entry(name: &[u8], node: &Node, body: &mut Vec<u8>) -> ListEntry {
-    let kind = match &node.entry.kind {
+    list_entry(name, &node.entry, node.sum().to_bytes(), body)
+}
+
+/// An entry as the wire has it; `sum` is what the body says of a directory.
+pub(super) fn list_entry(
+    name: &[u8],
+    entry: &Entry,
+    sum: [u8; 32],
+    body: &mut Vec<u8>,
+) -> ListEntry {
+    let kind = match &entry.kind {
         Kind::Directory => {
-            body.extend_from_slice(&node.sum().to_bytes());
+            body.extend_from_slice(&sum);
             ListKind::Directory {}
         }
         Kind::File { size, digest } => {
@@ -91,8 +106,8 @@ fn entry(name: &[u8], node: &Node, body: &mut Vec<u8>) -> ListEntry {
     };
     ListEntry {
         name: WireBytes::new(name),
-        mode: node.entry.mode,
-        mtime: node.entry.mtime.into(),
+        mode: entry.mode,
+        mtime: entry.mtime.into(),
         kind,
     }
 }

@@ -7,12 +7,14 @@
 mod apply;
 mod change;
 mod doubt;
+mod inspect;
 mod listing;
 mod refresh;
 mod stager;
 mod upload;
 
 pub use change::{Change, DecodeError, SetId, Source, decode};
+pub use inspect::{Inspection, Inspector, Range};
 pub use listing::Listing;
 pub use refresh::Look;
 pub use stager::{Finished, Group, Item, Prepared, Stager};

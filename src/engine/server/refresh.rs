@@ -30,7 +30,7 @@ pub struct Look {
 }
 
 impl Look {
-    fn differs(&mut self, path: &RelPath) {
+    pub(super) fn differs(&mut self, path: &RelPath) {
         self.differences += 1;
         if self.paths.len() < NAMED {
             self.paths.push(path.clone());
@@ -119,7 +119,7 @@ impl<S: Store> Server<S> {
         }
     }
 
-    fn count(&mut self, look: &Look) {
+    pub(super) fn count(&mut self, look: &Look) {
         if look.differences > 0 {
             self.version += 1;
         }

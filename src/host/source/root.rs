@@ -1,6 +1,6 @@
 //! The root of a source: one open directory, and which one it is.
 
-use super::{MASK, directory_error, found, open_file_at, stat_fd};
+use super::{MASK, directory_error, found, list_at, look_at, open_file_at, stat_fd};
 use crate::engine::source::{Found, FoundKind, Place, RootId, SourceError};
 use crate::host::setid::SetIds;
 use crate::model::Name;
@@ -118,6 +118,28 @@ impl SourceRoot {
         let (file, mut found) = open_file_at(&self.open_dir(place)?, name)?;
         self.setids.entry(&place.path, name, &mut found);
         Ok((file, found))
+    }
+}
+
+impl SourceRoot {
+    /// All entries of a directory, in the order of their names, without the program's own at the top.
+    ///
+    /// # Errors
+    /// When the directory is not at its place, or the system refuses.
+    pub fn list(&self, place: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
+        list_at(self.open_dir(place)?, &place.path, &self.setids)
+    }
+
+    /// What is under a name of a directory; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When the directory is not at its place, or the system refuses.
+    pub fn look(&self, place: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
+        let mut found = look_at(self.open_dir(place)?, name.as_bytes())?;
+        if let Some(found) = &mut found {
+            self.setids.entry(&place.path, name, found);
+        }
+        Ok(found)
     }
 }
 

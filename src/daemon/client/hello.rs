@@ -1,0 +1,69 @@
+//! The first message of a session.
+
+use super::connection::Dial;
+use crate::host::net;
+use crate::wire::{Code, MINOR, Request, Visit};
+use std::path::Path;
+
+/// What a server is told that has no visits.
+const OLDER: &str = "it is older than this program and lets nobody only look; upgrade it first";
+
+/// As the writer of a share, or as somebody who only looks.
+pub(super) fn first(dial: &Dial, device: &str, share: Option<String>) -> Request {
+    if dial.visits {
+        return visit(device, &dial.directory, share);
+    }
+    Request::Hello {
+        minor: MINOR,
+        share,
+        source: source_id(device, &dial.directory),
+        source_name: format!("{}:{}", net::host_name(), dial.directory.display()),
+        take_over: dial.take_over,
+    }
+}
+
+/// As somebody who only looks.
+pub(super) fn visit(device: &str, directory: &Path, share: Option<String>) -> Request {
+    Request::Visit(Visit {
+        minor: MINOR,
+        share,
+        source: source_id(device, directory),
+    })
+}
+
+/// What a refusal means: a server that does not know the first message of a visit does not know the version.
+pub(super) fn understood(first_of_visit: bool, code: Code, message: String) -> (Code, String) {
+    if first_of_visit && code == Code::Protocol {
+        (Code::Version, OLDER.to_owned())
+    } else {
+        (code, message)
+    }
+}
+
+/// The same source of the same device is the same writer, also when its state was lost.
+fn source_id(device: &str, directory: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let path = directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned());
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(device.as_bytes())
+        .update(b"\n")
+        .update(path.as_os_str().as_bytes());
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::understood;
+    use crate::wire::Code;
+
+    #[test]
+    fn a_server_without_visits_is_told_apart() {
+        let refused = |first, code| understood(first, code, "text".to_owned()).0;
+        assert_eq!(refused(true, Code::Protocol), Code::Version);
+        assert_eq!(refused(true, Code::Held), Code::Held);
+        assert_eq!(refused(false, Code::Protocol), Code::Protocol);
+    }
+}
