@@ -1,6 +1,6 @@
 //! What a server's log says of connections that were not let in: what was wrong and what to do, for as many as a person reads.
 
-use crate::host::tls::{Rejection, explain};
+use crate::host::tls::{Rejection, explain, is_of_peer};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -61,7 +61,9 @@ impl Default for TurnedAway {
 impl TurnedAway {
     /// Notes one. Certificates and protocols that are not accepted are for the owner; all else only helps those who look for it.
     pub fn note(&self, peer: SocketAddr, error: &io::Error) {
-        match explain(error).and_then(|rejection| advice(&rejection)) {
+        // A client that does not know this server yet ends the handshake itself, and enrols.
+        let rejection = (!is_of_peer(error)).then(|| explain(error)).flatten();
+        match rejection.and_then(|rejection| advice(&rejection)) {
             Some((what, advice)) if self.0.take(Instant::now()) => {
                 tracing::warn!(%peer, "turned a client away: {what}; {advice}");
             }

@@ -97,6 +97,18 @@ fn a_name_cannot_forge_a_line_of_text() {
     server.stop();
 }
 
+/// A device that enrols itself meets a server that it does not know yet, which is nothing to warn of.
+#[test]
+fn a_first_contact_turns_nobody_away() {
+    let sandbox = Sandbox::new();
+    let (mut server, address) = Daemon::server(&sandbox, &sandbox.dir("mirror"));
+    let run = once(&sandbox, &sandbox.dir("source"), &address, &[]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(server.err().contains("device enrolled"), "{}", server.err());
+    assert!(!server.err().contains("WARN"), "{}", server.err());
+    server.stop();
+}
+
 /// As on a full disk.
 #[test]
 fn a_log_that_cannot_be_written_stops_nothing() {

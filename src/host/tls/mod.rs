@@ -120,6 +120,13 @@ impl Rejection {
     }
 }
 
+/// Whether it was the peer that ended the handshake, and said so.
+#[must_use]
+pub fn is_of_peer(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(rustls::Error::AlertReceived(_)))
+}
+
 /// Reads what TLS says out of a failed read, write or handshake; `None` when it is not of TLS.
 ///
 /// In TLS 1.3 a client learns only at its first read that its certificate was refused.
