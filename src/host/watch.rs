@@ -256,18 +256,19 @@ impl Watcher {
         }
     }
 
-    /// Ends the watch of a node, unless its directory is watched as another node by now: the kernel has one watch a
-    /// directory, whatever it is called.
+    /// Ends the watch of a node. The kernel has one watch a directory, whatever it is called: where the directory is
+    /// watched as another node by now, that stays. The name has to go all the same: it would be taken for a watch of
+    /// the node's next directory.
     pub fn unwatch(&mut self, node: NodeId) {
         let Some((alias, identity)) = self.watches.remove(&node) else {
             return;
         };
         if self.owners.get(&identity) == Some(&node) {
             self.owners.remove(&identity);
-            // A directory that was removed is not watched any more: nothing to end, and no harm.
-            if let Err(error) = self.notify.unwatch(&alias) {
-                tracing::trace!(%error, "the watch had ended already");
-            }
+        }
+        // A directory that was removed is not watched any more: nothing to end, and no harm.
+        if let Err(error) = self.notify.unwatch(&alias) {
+            tracing::trace!(%error, "the watch had ended already");
         }
     }
 }

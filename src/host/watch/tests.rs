@@ -145,3 +145,25 @@ fn what_went_and_came_back_was_seen_to_go() {
         (Hint::Settled, false)
     );
 }
+
+/// An alias that was left behind when its directory got another node must not stand for the node's next directory.
+#[tokio::test]
+async fn a_node_whose_directory_went_to_another_node_watches_its_next_one() {
+    let mut bench = Bench::new();
+    let tree = bench.tree();
+    for name in ["old", "new"] {
+        fs::create_dir(tree.join(name)).unwrap();
+    }
+    bench.watch(&tree.join("old"), 1);
+    bench.watch(&tree.join("old"), 2);
+    bench.watch(&tree.join("new"), 1);
+    fs::write(tree.join("new/f"), "").unwrap();
+    bench.expect(1, "f", Hint::Settled).await;
+    fs::write(tree.join("old/g"), "").unwrap();
+    bench.expect(2, "g", Hint::Settled).await;
+    // Back to the first node, and away from the second.
+    bench.watch(&tree.join("old"), 1);
+    bench.watcher.unwatch(NodeId(2));
+    fs::write(tree.join("old/h"), "").unwrap();
+    bench.expect(1, "h", Hint::Settled).await;
+}
