@@ -168,16 +168,13 @@ impl Recipe {
         HEAD_BYTES + self.blocks.len() * BLOCK_BYTES
     }
 
-    /// The recipe as it is stored.
-    #[must_use]
-    pub fn pack(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.packed_length());
+    /// Appends the recipe as it is stored.
+    pub fn pack(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         out.extend_from_slice(&self.block.to_le_bytes());
         out.extend_from_slice(&self.seed.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
-        pack_blocks(&self.blocks, &mut out);
-        out
+        pack_blocks(&self.blocks, out);
     }
 
     /// A stored recipe.
@@ -274,7 +271,8 @@ impl RecipeCollector {
     ///
     /// # Errors
     /// When blocks are missing.
-    pub fn finish(self) -> Result<Recipe, RecipeError> {
+    pub fn finish(mut self) -> Result<Recipe, RecipeError> {
+        self.blocks.shrink_to_fit();
         Recipe::new(self.size, self.block, self.seed, self.blocks)
     }
 }
@@ -343,6 +341,8 @@ impl RecipeBuilder {
         if self.filled > 0 {
             self.end_block();
         }
+        // It is kept.
+        self.recipe.blocks.shrink_to_fit();
         self.recipe
     }
 

@@ -6,14 +6,16 @@
 //!
 //! ```text
 //! table "format"    "layout" -> 1
-//! table "recipes"   digest [32] -> check [16] || packed recipe (`delta::Recipe`)
+//! table "parts"     (digest [32], number u32) -> the parts, of 60 KiB each, of: check [16] || packed recipe (`delta::Recipe`)
 //! table "uses"      digest [32] -> (time of the last use: u64, bytes of the recipe: u64)
 //! ```
 //!
-//! The check is the start of the BLAKE3 hash of the digest and the packed recipe. Times count uses. A file does not
+//! The check is the start of the BLAKE3 hash of the digest and the packed recipe. The database holds a row in memory, more than
+//! once, while it is read or written: hence the parts. Times count uses. A file does not
 //! shrink: it has at most about twice the size of the recipes that it may keep.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,13 +28,18 @@ use crate::delta::Recipe;
 use crate::host::database::{self, Handle, Kind, StoreError, guarded};
 use crate::model::Digest;
 
-const RECIPES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("recipes");
+const PARTS: TableDefinition<'_, PartKey, &[u8]> = TableDefinition::new("parts");
 const USES: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("uses");
 
 const KIND: Kind = Kind {
-    layout: 1,
-    cache_bytes: 4 * 1024 * 1024,
+    layout: 2,
+    cache_bytes: 1024 * 1024,
 };
+
+/// A digest, and the number of a part.
+type PartKey = ([u8; 32], u32);
+/// Bytes of a part: with its key it fills a page of 64 KiB.
+const PART: usize = 60 * 1024;
 
 /// Memory for recipes at most, in bytes as they would be packed; one that alone is larger is not kept.
 const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
@@ -218,10 +225,12 @@ impl Disk {
         let database = lock(&self.database).clone()?;
         guarded(|| {
             let reading = database.begin_read()?;
-            let table = reading.open_table(RECIPES)?;
-            Ok(table
-                .get(digest.0)?
-                .and_then(|packed| unpack(digest, packed.value())))
+            let table = reading.open_table(PARTS)?;
+            let mut packed = Vec::new();
+            for part in table.range(parts(digest))? {
+                packed.extend_from_slice(part?.1.value());
+            }
+            Ok(unpack(digest, &packed))
         })
         .inspect_err(|error| match error {
             redb::Error::TableDoesNotExist(_) => {}
@@ -316,12 +325,15 @@ fn apply(
 ) -> Result<(), redb::Error> {
     let transaction = database::begin(database)?;
     {
-        let mut recipes = transaction.open_table(RECIPES)?;
+        let mut recipes = transaction.open_table(PARTS)?;
         let mut times = transaction.open_table(USES)?;
         for task in batch {
             let (digest, bytes) = match task {
                 Task::Put(digest, recipe) if bytes(recipe) <= limit => {
-                    recipes.insert(digest.0, pack(digest, recipe).as_slice())?;
+                    recipes.retain_in(parts(digest), |_, _| false)?;
+                    for (number, part) in (0u32..).zip(pack(digest, recipe).chunks(PART)) {
+                        recipes.insert((digest.0, number), part)?;
+                    }
                     (digest, bytes(recipe))
                 }
                 Task::Put(..) => continue,
@@ -333,7 +345,7 @@ fn apply(
             let time = uses.note(*digest, bytes);
             times.insert(digest.0, (time, bytes))?;
             while let Some(gone) = uses.evict(limit) {
-                recipes.remove(gone.0)?;
+                recipes.retain_in(parts(&gone), |_, _| false)?;
                 times.remove(gone.0)?;
             }
         }
@@ -346,10 +358,18 @@ fn bytes(recipe: &Recipe) -> u64 {
     recipe.packed_length() as u64
 }
 
+/// The keys of all parts of a recipe.
+fn parts(digest: &Digest) -> RangeInclusive<PartKey> {
+    (digest.0, 0)..=(digest.0, u32::MAX)
+}
+
 fn pack(digest: &Digest, recipe: &Recipe) -> Vec<u8> {
-    let packed = recipe.pack();
-    let mut out = check(digest, &packed).to_vec();
-    out.extend_from_slice(&packed);
+    let mut out = Vec::with_capacity(CHECK + recipe.packed_length());
+    out.extend_from_slice(&[0; CHECK]);
+    recipe.pack(&mut out);
+    if let Some((place, packed)) = out.split_first_chunk_mut::<CHECK>() {
+        *place = check(digest, packed);
+    }
     out
 }
 

@@ -75,6 +75,18 @@ fn the_file_keeps_what_was_used_last_within_its_limit() {
 }
 
 #[test]
+fn a_recipe_of_many_parts_comes_back_whole_and_is_replaced_whole() {
+    let (_directory, path) = place();
+    for blocks in [20_000, 4_000, 1] {
+        let store = RecipeStore::open(&path, LIMIT);
+        store.put(digest(1), recipe(1, blocks));
+        drop(store);
+        let store = RecipeStore::open(&path, LIMIT);
+        assert_eq!(store.get(&digest(1)), Some(recipe(1, blocks)));
+    }
+}
+
+#[test]
 fn memory_is_bounded() {
     let mut memory = Memory::default();
     let blocks = 20_000;
