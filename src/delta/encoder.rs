@@ -58,6 +58,11 @@ impl DeltaEncoder {
         }
     }
 
+    /// The new content is expected to have `size` bytes: memory for its recipe is taken at once.
+    pub fn expect(&mut self, size: u64) {
+        self.recipe.reserve(size);
+    }
+
     /// Takes the next bytes of the new content, and gives instructions to `emit` in order. Literals are borrowed, of at
     /// most 256 KiB; adjacent copies are one. Pieces of 256 KiB, or multiples, are fastest.
     pub fn push(&mut self, piece: &[u8], emit: &mut impl FnMut(Instruction<'_>)) {

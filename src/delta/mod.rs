@@ -17,5 +17,5 @@ pub use instruction::{Instruction, InstructionError, Instructions, patch, unpack
 pub use matcher::Work;
 pub use recipe::{
     BLOCK_BYTES, Block, MAX_BLOCKS, MAX_BLOCKS_PER_MESSAGE, Recipe, RecipeBuilder, RecipeCollector,
-    RecipeError, block_count, block_size, is_block_size, pack_blocks,
+    RecipeError, block_count, block_size, block_size_or, is_block_size, pack_blocks,
 };

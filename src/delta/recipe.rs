@@ -91,6 +91,18 @@ pub fn block_size(size: u64) -> u32 {
     even.next_power_of_two().clamp(least, MAX_BLOCK)
 }
 
+/// The block size for a content of `size` bytes where `fixed` was asked for, or what is best: larger than `fixed` where a
+/// recipe would otherwise get more blocks than it may have.
+#[must_use]
+pub fn block_size_or(fixed: Option<u32>, size: u64) -> u32 {
+    let Some(fixed) = fixed else {
+        return block_size(size);
+    };
+    let least = size.div_ceil(MAX_BLOCKS).min(u64::from(MAX_BLOCK));
+    let least = u32::try_from(least).unwrap_or(MAX_BLOCK);
+    fixed.max(least.next_power_of_two())
+}
+
 /// Whether a peer may ask for blocks of this size: a power of two from 4 KiB to 1 MiB.
 #[must_use]
 pub fn is_block_size(block: u32) -> bool {
@@ -153,6 +165,13 @@ impl Recipe {
     #[must_use]
     pub fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    /// Whether contents of a size, in bytes, which have blocks of `block` bytes, are well compared with this one. They get its
+    /// block size: where a file has grown manyfold, that would be too many blocks.
+    #[must_use]
+    pub fn suits(&self, size: u64, block: u32) -> bool {
+        size <= self.size || self.block >= block / 2
     }
 
     /// The blocks in lists that fit into a message each; one empty list for an empty content.
@@ -327,6 +346,13 @@ impl RecipeBuilder {
             });
         }
         self.fill(whole.remainder());
+    }
+
+    /// Takes the memory for a content of `size` bytes at once.
+    pub fn reserve(&mut self, size: u64) {
+        let count = size.div_ceil(u64::from(self.recipe.block)).min(MAX_BLOCKS);
+        let count = usize::try_from(count).unwrap_or(0);
+        self.recipe.blocks.reserve_exact(count);
     }
 
     /// The whole blocks so far.

@@ -4,7 +4,7 @@
 use super::mirror::{Input, Link};
 use super::sender::{Sender, Stop};
 use crate::daemon::pump::Outgoing;
-use crate::delta::{ContentHasher, DeltaEncoder, Encoded, Recipe, block_size};
+use crate::delta::{ContentHasher, DeltaEncoder, Encoded, Recipe, block_size_or};
 use crate::engine::client::{ReadOutcome, UploadJob};
 use crate::engine::source::{Found, FoundKind, SourceError};
 use crate::host::random;
@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that are read at once.
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
 /// After so many chunks, whether the file still is what it was.
-const CHECK: usize = 64;
+const CHECK: usize = 256;
 
 /// A file to be sent over a session.
 pub(super) struct Job {
@@ -101,7 +101,9 @@ impl Reader {
             file.rewind().map_err(|error| failed(&error))?;
         }
         let old = job.job.base.as_ref().and_then(|(path, digest)| {
+            let block = block_size_or(self.block_size, size);
             let recipe = self.recipes.get(digest);
+            let recipe = recipe.filter(|recipe| recipe.suits(size, block));
             Some((path, recipe.or_else(|| self.ask(job, path, size))?))
         });
         let base = old.as_ref().map(|(path, _)| *path);
@@ -132,10 +134,11 @@ impl Reader {
         let mut encoder = match old {
             Some(recipe) => DeltaEncoder::against(recipe),
             None => {
-                let block = self.block_size.unwrap_or_else(|| block_size(size));
+                let block = block_size_or(self.block_size, size);
                 DeltaEncoder::fresh(block, seed())
             }
         };
+        encoder.expect(size);
         let end = self.pass(file, found, buffer, |piece| {
             let mut sent = Ok(());
             encoder.push(piece, &mut |instruction| {
@@ -183,8 +186,9 @@ impl Reader {
             })?;
             return Ok(hasher.finish().1);
         }
-        let block = self.block_size.unwrap_or_else(|| block_size(size));
+        let block = block_size_or(self.block_size, size);
         let mut encoder = DeltaEncoder::fresh(block, seed());
+        encoder.expect(size);
         self.pass(file, found, buffer, |piece| {
             encoder.push(piece, &mut |_| {});
             Ok(())
@@ -198,7 +202,7 @@ impl Reader {
 
     /// Asks the server for the recipe of its version of a file, where this side has lost it.
     fn ask(&self, job: &Job, path: &RelPath, size: u64) -> Option<Arc<Recipe>> {
-        let block = self.block_size.unwrap_or_else(|| block_size(size));
+        let block = block_size_or(self.block_size, size);
         let seed = seed();
         let id = job.job.upload;
         let answer = job.link.asked.expect(id, block, seed);

@@ -87,6 +87,7 @@ impl Answer<'_> {
         }
         self.size = size;
         let mut builder = RecipeBuilder::new(job.block, job.seed);
+        builder.reserve(size);
         let read = store.read(&job.path, &mut |bytes| {
             // A session that ends does not wait for a large file to be hashed; the reading itself is quick.
             if !self.halt.is_cancelled() {

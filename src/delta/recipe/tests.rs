@@ -34,6 +34,28 @@ fn blocks_grow_with_the_file() {
 }
 
 #[test]
+fn a_fixed_block_size_holds_up_to_where_a_recipe_has_too_many() {
+    for (fixed, size, block) in [
+        (None, 256 * MIB, 8 * KIB),
+        (Some(4096), 256 * MIB, 4 * KIB),
+        (Some(4096), MAX_BLOCKS * 4 * KIB, 4 * KIB),
+        (Some(4096), MAX_BLOCKS * 4 * KIB + 1, 8 * KIB),
+        (Some(4096), u64::MAX, MIB),
+    ] {
+        assert_eq!(u64::from(block_size_or(fixed, size)), block, "{size}");
+    }
+}
+
+#[test]
+fn a_file_that_grew_manyfold_gets_larger_blocks() {
+    let old = built(&[1; 100_000], 4096);
+    assert!(old.suits(16 * MIB, block_size(16 * MIB)));
+    assert!(old.suits(1024 * MIB, block_size(1024 * MIB)));
+    assert!(!old.suits(1024 * MIB + 1, block_size(1024 * MIB + 1)));
+    assert!(old.suits(100_000, 1024 * 1024));
+}
+
+#[test]
 fn what_a_peer_may_not_ask_for_is_refused() {
     for block in [0, 1, 2048, 4097, 2 * 1024 * 1024, u32::MAX] {
         assert_eq!(block_count(1, block), Err(RecipeError::BlockSize { block }));
