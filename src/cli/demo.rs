@@ -93,6 +93,7 @@ impl Stage {
             directory: self.mirror.clone(),
             listen: "127.0.0.1:0".to_owned(),
             durability: Durability::Full,
+            sweep: ServerConfig::default().sweep.0,
             max_clients: 1,
             max_unauthenticated: 8,
             window: limits.window.0,

@@ -57,6 +57,7 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
             Durability::Full => options::Durability::Full,
             Durability::None => options::Durability::None,
         },
+        sweep: config.sweep.0,
         max_clients: usize::try_from(config.limits.max_clients).unwrap_or(usize::MAX),
         max_unauthenticated: usize::try_from(config.limits.max_unauthenticated)
             .unwrap_or(usize::MAX),

@@ -19,6 +19,9 @@ pub struct ServerConfig {
     pub durability: Durability,
     /// Whether devices that were invited may set the set-user-id and set-group-id bits.
     pub allow_setid: bool,
+    /// How often a share that has a writer is swept for what somebody else did to it.
+    #[serde(deserialize_with = "period_between::<_, 1_000, 2_592_000_000>")]
+    pub sweep: Period,
     /// Bounds of what clients may use.
     pub limits: ServerLimits,
     /// Certificates.
@@ -36,6 +39,7 @@ impl Default for ServerConfig {
             listen: Address::loopback(),
             durability: Durability::default(),
             allow_setid: false,
+            sweep: Period(Duration::from_secs(3600)),
             limits: ServerLimits::default(),
             tls: ServerTls::default(),
             log: Log::default(),

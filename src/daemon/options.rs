@@ -15,6 +15,8 @@ pub struct ServerOptions {
     pub listen: String,
     /// What an acknowledgement means.
     pub durability: Durability,
+    /// How often a share is swept for what somebody else did to it.
+    pub sweep: Duration,
     /// Connections of enrolled clients at a time.
     pub max_clients: usize,
     /// Connections without a certificate at a time.

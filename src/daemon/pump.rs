@@ -217,7 +217,7 @@ async fn within(work: impl Future<Output = io::Result<()>>) -> Result<(), PumpEr
     }
 }
 
-/// Reads frames one after the other. Not safe to cancel in the middle of `next` unless the reader is dropped after it.
+/// Reads frames one after the other.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     stream: R,

@@ -5,7 +5,7 @@ use crate::daemon::join::Taken;
 use crate::daemon::options::{Durability, ServerOptions};
 use crate::daemon::server::{self, Limits};
 use crate::daemon::session::{self, SessionError, Terms};
-use crate::daemon::share::{Shares, SharesError};
+use crate::daemon::share::{Shares, SharesError, Upkeep};
 use crate::daemon::trust::{Trust, TrustError, TrustOptions};
 use crate::daemon::{control, pump::PumpError};
 use crate::host::control::{ControlSocket, ControlSocketError};
@@ -104,7 +104,11 @@ impl Server {
             path: options.directory.clone(),
             source,
         };
-        let shares = Shares::open(&options.directory, placed, durability, Some(state.path()))
+        let upkeep = Upkeep {
+            durability,
+            sweep: options.sweep,
+        };
+        let shares = Shares::open(&options.directory, placed, upkeep, Some(state.path()))
             .map_err(refused)?;
         let listen = |source| ServerError::Listen {
             address: options.listen.clone(),

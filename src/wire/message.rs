@@ -369,6 +369,8 @@ pub enum Response {
         /// Why there is none.
         failed: Option<Failed>,
     },
+    /// Somebody else changed the share: the writer had better compare. From minor version 3 on.
+    Drifted {},
     /// A sign of life.
     Pong {},
     /// A new certificate, or why there is none.

@@ -31,8 +31,10 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 2;
+pub const MINOR: u16 = 3;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
 pub const MINOR_VISIT: u16 = 2;
+/// The minor version that brought `drifted`.
+pub const MINOR_DRIFTED: u16 = 3;

@@ -247,6 +247,7 @@ fn responses_of_mirroring() -> Vec<(&'static str, Response, Vec<u8>)> {
         bare("listing-absent", listing(Vec::new(), None, false)),
         ("recipe", recipe(None), vec![3; 40]),
         bare("recipe-failed", recipe(broken())),
+        bare("drifted", Response::Drifted {}),
         bare("pong", Response::Pong {}),
     ]
 }

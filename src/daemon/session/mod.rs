@@ -22,7 +22,7 @@ use crate::daemon::share::{Held, Refusal, Shares};
 use crate::engine::server::{DecodeError, SetId, decode};
 use crate::host::devices::DeviceInfo;
 use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER};
-use crate::wire::{Code, Frame, MINOR_RENEW, Request, Response, WirePath};
+use crate::wire::{Code, Frame, MINOR_DRIFTED, MINOR_RENEW, Request, Response, WirePath};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -229,6 +229,7 @@ impl Session {
         outbox: &Outbox,
         shutdown: &CancellationToken,
     ) -> Result<(), SessionError> {
+        let mut drifted = self.held.share.drifted();
         let result = loop {
             let step = tokio::select! {
                 biased;
@@ -236,6 +237,12 @@ impl Session {
                 () = self.guest.device.revoked.cancelled() => Err(permitted::revoked().into()),
                 () = self.held.replaced.cancelled() => Err(Refusal::replaced().into()),
                 () = self.dead.cancelled() => Err(SessionError::dead_thread()),
+                Ok(()) = drifted.changed() => {
+                    if self.guest.minor >= MINOR_DRIFTED {
+                        say(outbox, &Response::Drifted {}).await;
+                    }
+                    Ok(())
+                }
                 frame = self.next(reader, outbox) => match frame {
                     Ok(frame) => self.take(frame, outbox).await,
                     Err(error) => Err(error.into()),

@@ -2,7 +2,7 @@
 
 use super::{SessionError, Terms, serve};
 use crate::daemon::pump::FrameReader;
-use crate::daemon::share::Shares;
+use crate::daemon::share::{Shares, Upkeep};
 use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
 use crate::host::devices::DeviceInfo;
 use crate::host::disk::Durability;
@@ -16,9 +16,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+const UPKEEP: Upkeep = Upkeep {
+    durability: Durability::Full,
+    sweep: Duration::from_secs(3600),
+};
 
 const WINDOW: u64 = 2 << 20;
 const MAX_FRAME: u32 = 2 << 20;
@@ -93,7 +99,7 @@ fn mutate(id: u64, ops: Vec<Op>) -> Request {
 impl Server {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shares = Shares::open(dir.path(), BTreeMap::new(), Durability::Full, None).unwrap();
+        let shares = Shares::open(dir.path(), BTreeMap::new(), UPKEEP, None).unwrap();
         Self {
             dir,
             shares,
@@ -486,8 +492,8 @@ async fn a_writer_is_remembered_and_a_take_over_keeps_what_it_removes() {
     // A new server on the same directory.
     let path = server.path().to_owned();
     let empty = tempfile::tempdir().unwrap();
-    server.shares = Shares::open(empty.path(), BTreeMap::new(), Durability::Full, None).unwrap();
-    server.shares = Shares::open(&path, BTreeMap::new(), Durability::Full, None).unwrap();
+    server.shares = Shares::open(empty.path(), BTreeMap::new(), UPKEEP, None).unwrap();
+    server.shares = Shares::open(&path, BTreeMap::new(), UPKEEP, None).unwrap();
     let mut again = server.connect(device("a"));
     again.send(&hello(None, 'a'), &[]).await;
     let (welcome, _) = again.receive().await;
@@ -646,7 +652,7 @@ async fn named_shares_and_the_directory_itself_exclude_each_other() {
         other.send(&hello(share, 'b'), &[]).await;
         assert_eq!(other.refused().await, code, "{share:?}");
     }
-    let elsewhere = Shares::open(server.path(), BTreeMap::new(), Durability::Full, None);
+    let elsewhere = Shares::open(server.path(), BTreeMap::new(), UPKEEP, None);
     assert!(elsewhere.is_err(), "a second server on one directory");
     named.close().await.unwrap();
 }

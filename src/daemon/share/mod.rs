@@ -1,5 +1,6 @@
 //! One share while the server runs: its engine, its writer, and what the status says of it.
 
+mod drift;
 mod held;
 mod index;
 mod meta;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,10 +36,19 @@ const NAMED_PROBLEMS: usize = 100;
 /// How many paths that somebody else changed a look names in the log.
 const NAMED_DRIFT: usize = 20;
 
+/// What is done for shares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Upkeep {
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// How often a share is swept for what somebody else did to it.
+    pub sweep: Duration,
+}
+
 /// How the shares of a server are kept.
 #[derive(Clone, Copy, Debug)]
 struct How<'a> {
-    durability: Durability,
+    upkeep: Upkeep,
     /// Where the indexes are; none are kept without.
     state: Option<&'a Path>,
 }
@@ -85,6 +97,10 @@ pub struct Share {
     epoch: AtomicU64,
     seen: Mutex<Seen>,
     sweeper: SyncSender<()>,
+    /// How many sweeps found that somebody else changed the share.
+    drifted: watch::Sender<u64>,
+    /// Dropped when the share ends: then its sweeps do.
+    _life: SyncSender<()>,
 }
 
 /// Who holds the share.
@@ -133,7 +149,7 @@ impl Share {
         meta: Meta,
         how: How<'_>,
     ) -> Result<Arc<Self>, SharesError> {
-        let store = Arc::new(DiskStore::open(root, &private, how.durability)?);
+        let store = Arc::new(DiskStore::open(root, &private, how.upkeep.durability)?);
         let file = how.state.map(|state| state.join(meta.index_file()));
         let known = Opened::load(file.as_deref())?;
         let run = (known.generation, known.version);
@@ -149,6 +165,7 @@ impl Share {
             }
         })
         .map_err(SharesError::Thread)?;
+        let (life, living) = sync_channel(0);
         let share = Arc::new(Self {
             keeper,
             name,
@@ -165,7 +182,10 @@ impl Share {
             epoch: AtomicU64::new(0),
             seen: Mutex::default(),
             sweeper,
+            drifted: watch::Sender::new(0),
+            _life: life,
         });
+        drift::start(&share, how.upkeep.sweep, living).map_err(SharesError::Thread)?;
         share.wake_sweeper();
         Ok(share)
     }
@@ -191,6 +211,12 @@ impl Share {
         let core = lock(&self.core);
         let run = (core.generation().to_owned(), core.version());
         !core.tree().is_touched() && self.keeper.has(&run)
+    }
+
+    /// Changes with each sweep that found that somebody else changed the share.
+    #[must_use]
+    pub fn drifted(&self) -> watch::Receiver<u64> {
+        self.drifted.subscribe()
     }
 
     /// Its store.

@@ -1,9 +1,9 @@
 //! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
 
-use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Use, Visitor, lock};
+use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Upkeep, Use, Visitor, lock};
 use crate::daemon::status::ShareStatus;
 use crate::host::devices::DeviceInfo;
-use crate::host::disk::{Durability, OpenError, Private};
+use crate::host::disk::{OpenError, Private};
 use crate::host::random::{self, RandomError};
 use crate::host::rights::{Access, Rights};
 use crate::host::root::Root;
@@ -53,7 +53,7 @@ pub struct Shares {
     path: PathBuf,
     root: Root,
     private: Arc<Private>,
-    durability: Durability,
+    upkeep: Upkeep,
     state: Option<PathBuf>,
     placed: BTreeMap<String, PathBuf>,
     visitors: Arc<Semaphore>,
@@ -78,7 +78,7 @@ impl Shares {
     pub fn open(
         path: &Path,
         placed: BTreeMap<String, PathBuf>,
-        durability: Durability,
+        upkeep: Upkeep,
         state: Option<&Path>,
     ) -> Result<Arc<Self>, SharesError> {
         let root = open_root(path)?;
@@ -88,7 +88,7 @@ impl Shares {
             path: path.to_owned(),
             root,
             private,
-            durability,
+            upkeep,
             state: state.map(Path::to_owned),
             placed,
             visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
@@ -190,7 +190,7 @@ impl Shares {
 
     fn how(&self) -> How<'_> {
         How {
-            durability: self.durability,
+            upkeep: self.upkeep,
             state: self.state.as_deref(),
         }
     }

@@ -1,6 +1,6 @@
 //! A share that is opened again and again, on a real directory.
 
-use super::{Claim, Held, Shares};
+use super::{Claim, Held, Shares, Upkeep};
 use crate::delta::digest;
 use crate::engine::server::{Change, Range, Source, Stager};
 use crate::host::clock;
@@ -16,6 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+const UPKEEP: Upkeep = Upkeep {
+    durability: Durability::None,
+    sweep: Duration::from_secs(3600),
+};
 
 const TIME: Mtime = Mtime { secs: 5, nanos: 7 };
 
@@ -48,7 +53,7 @@ impl Place {
     fn open(&self, state: &str) -> Open {
         let state = self.state(state);
         let placed = BTreeMap::new();
-        let shares = Shares::open(&self.root(), placed, Durability::None, Some(&state)).unwrap();
+        let shares = Shares::open(&self.root(), placed, UPKEEP, Some(&state)).unwrap();
         let claim = Claim {
             device: device(),
             source: "a".repeat(32),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::delta::rolling::{Rolling, weak};
 use proptest::prelude::*;
 
 const KIB: u64 = 1024;

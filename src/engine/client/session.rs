@@ -97,6 +97,10 @@ impl ClientEngine {
                 now,
                 out,
             ),
+            Response::Drifted {} => {
+                self.resync = true;
+                Ok(())
+            }
             Response::Pong {} | Response::Received { .. } | Response::Recipe { .. } => Ok(()),
             Response::Welcome { .. }
             | Response::Refused { .. }

@@ -11,6 +11,7 @@ mod inspect;
 mod listing;
 mod refresh;
 mod stager;
+mod sweep;
 mod upload;
 
 pub use change::{Change, DecodeError, SetId, Source, decode};
@@ -18,6 +19,7 @@ pub use inspect::{Inspection, Inspector, Range};
 pub use listing::Listing;
 pub use refresh::Look;
 pub use stager::{Finished, Group, Item, Prepared, Stager};
+pub use sweep::{Sweep, SweepStep};
 pub use upload::{Growing, UploadError};
 
 use self::doubt::Doubts;

@@ -6,7 +6,7 @@ use crate::engine::ports::{Scanned, Store, StoreError};
 use crate::engine::source::{Found, FoundKind};
 use crate::index::{Node, NodeId, Stat};
 use crate::model::{Digest, Entry, Fault, Kind, Name, RelPath};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// How often a file is read again that changes while it is read, before it is left out.
 const READS: usize = 3;
@@ -27,6 +27,25 @@ pub struct Look {
     pub read: u64,
     /// Whether the differences are somebody else's doing.
     pub drift: bool,
+    /// Files whose content is not known are read later, if this is there.
+    pub(super) later: Option<Later>,
+}
+
+/// Contents that are read apart from a look.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Later {
+    /// What was read.
+    pub(super) contents: BTreeMap<RelPath, Content>,
+    /// What is to be read.
+    pub(super) unread: Vec<RelPath>,
+}
+
+/// What a file held when it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Content {
+    digest: Digest,
+    size: u64,
+    found: Found,
 }
 
 impl Look {
@@ -147,6 +166,11 @@ impl<S: Store> Server<S> {
                 }
             }
         }
+        self.drop_gone(gone, look);
+    }
+
+    /// What is gone from the disk goes from the tree.
+    pub(super) fn drop_gone(&mut self, gone: Vec<NodeId>, look: &mut Look) {
         for id in gone {
             if let Some(path) = self.tree.path(id) {
                 look.differs(&path);
@@ -156,7 +180,7 @@ impl<S: Store> Server<S> {
     }
 
     /// Enters what a directory holds.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         dir: NodeId,
         names: Vec<Scanned>,
@@ -217,8 +241,12 @@ impl<S: Store> Server<S> {
             FoundKind::Special(_) => return None,
             FoundKind::File { size } => match self.known_digest(known, &found) {
                 Some(digest) => (Kind::File { size, digest }, found),
-                None => match self.hash(&path, look) {
-                    Ok((digest, size, found)) => (Kind::File { size, digest }, found),
+                None => match self.content(&path, &found, look) {
+                    Ok(Some(content)) => {
+                        let (size, digest) = (content.size, content.digest);
+                        (Kind::File { size, digest }, content.found)
+                    }
+                    Ok(None) => return known,
                     Err(error) => {
                         self.note_problem(&path, &error);
                         return None;
@@ -247,23 +275,45 @@ impl<S: Store> Server<S> {
         nodes.find_map(|id| trusted_digest(self.tree.get(id)?, found))
     }
 
-    /// Reads a file. Its digest, its size, and what it was when it was read.
-    fn hash(&self, path: &RelPath, look: &mut Look) -> Result<(Digest, u64, Found), StoreError> {
-        let mut last = StoreError::changed("it was not read");
-        for _ in 0..READS {
-            let mut hasher = ContentHasher::new();
+    /// What a file holds; nothing if that is to be read later.
+    fn content(
+        &self,
+        path: &RelPath,
+        found: &Found,
+        look: &mut Look,
+    ) -> Result<Option<Content>, StoreError> {
+        let Some(later) = &mut look.later else {
             look.read += 1;
-            match self.store.read(path, &mut |bytes| hasher.update(bytes)) {
-                Ok(found) => {
-                    let (size, digest) = hasher.finish();
-                    return Ok((digest, size, found));
-                }
-                Err(error) if error.fault == Fault::Changed => last = error,
-                Err(error) => return Err(error),
-            }
+            return read(&*self.store, path).map(Some);
+        };
+        let content = later.contents.remove(path);
+        let content = content.filter(|content| content.found == *found);
+        if content.is_none() {
+            later.unread.push(path.clone());
         }
-        Err(last)
+        Ok(content)
     }
+}
+
+/// Reads a file.
+pub(super) fn read<S: Store>(store: &S, path: &RelPath) -> Result<Content, StoreError> {
+    let mut last = StoreError::changed("it was not read");
+    for _ in 0..READS {
+        let mut hasher = ContentHasher::new();
+        match store.read(path, &mut |bytes| hasher.update(bytes)) {
+            Ok(found) => {
+                let (size, digest) = hasher.finish();
+                return Ok(Content {
+                    digest,
+                    size,
+                    found,
+                });
+            }
+            Err(error) if error.fault == Fault::Changed => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
 }
 
 /// Whether a node is what was found, down to what the disk says of it. A directory's change time says nothing: it
