@@ -283,6 +283,8 @@ fn a_new_connection_of_the_same_writer_replaces_the_old_one_at_once() {
     write(&source, "f", "newer");
     old.signal(Signal::CONT);
     tree::assert_converges(&source, &mirror.join("s"));
+    let said = old.err();
+    assert!(said.contains("another client has this one's key"), "{said}");
     old.stop();
     server.stop();
 }

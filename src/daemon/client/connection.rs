@@ -30,6 +30,11 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How long a client that was revoked stays away: somebody has to act first.
 const REVOKED_PAUSE: Duration = Duration::from_mins(5);
+/// How long a client stays away that another one replaced.
+const REPLACED_PAUSE: Duration = Duration::from_secs(5);
+/// What is said of another client that is this one.
+const COPIED: &str = "another client has this one's key and directory; where a home was copied, remove the copy's state of \
+                      syncd and enrol it anew";
 /// How long the last frames of a session may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -90,9 +95,12 @@ pub(super) async fn keep(
                     // Once is enough: whoever takes over from this client later is respected.
                     dial.take_over = false;
                 }
-                if matches!(end, End::Refused(Code::Revoked, _)) {
-                    pause = REVOKED_PAUSE;
-                }
+                pause = match &end {
+                    End::Refused(Code::Revoked, _) => REVOKED_PAUSE,
+                    // This process never has two connections: the newer one is of a copy. They do not fight.
+                    End::Refused(Code::Replaced, _) => REPLACED_PAUSE,
+                    _ => pause,
+                };
                 match after(&mut dial, end, away_since.elapsed())? {
                     Some(reason) => reason,
                     None => break,
@@ -144,7 +152,11 @@ fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, Cl
                 });
             }
             line(&dial.line).refused = !passing;
-            message
+            if code == Code::Replaced {
+                format!("{message}: {COPIED}")
+            } else {
+                message
+            }
         }
     };
     if impatient {
