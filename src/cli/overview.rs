@@ -133,6 +133,7 @@ impl Lines {
         self.add(1, &format!("to {}, {share}: {state}", peer.address));
         let lag = match (peer.lag_ms, peer.pending) {
             (0, 0) => "nothing waits".to_owned(),
+            (lag, 0) => format!("{} behind", age(lag)),
             (lag, pending) => format!("{} behind, {} waiting", age(lag), count(pending, "path")),
         };
         let (flight, sent) = (bytes(peer.in_flight_bytes), bytes(peer.sent_bytes));

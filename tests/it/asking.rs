@@ -2,7 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::files::{mkfifo, write};
-use crate::support::pair::{Pair, once};
+use crate::support::pair::{Pair, answers, once, status};
 use crate::support::sandbox::Sandbox;
 use crate::support::wait;
 use rustix::process::Signal;
@@ -244,6 +244,20 @@ fn asking_where_nobody_answers_is_unreachable() {
     let run = sandbox.run(&["status", "-d", "source"]);
     assert_eq!(run.code, Some(4), "{}", run.err);
     server.stop();
+}
+
+#[test]
+fn a_server_that_was_never_reached_is_as_far_behind_as_the_client_is_old() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.dir("source");
+    // Nobody can listen on port 0.
+    let mut client = Daemon::client(&sandbox, &source, "127.0.0.1:0");
+    assert!(wait::until(wait::PATIENCE, || answers(&sandbox, "source")));
+    let lag = || status(&sandbox, "source")["servers"][0]["lag_ms"].as_u64();
+    assert!(wait::until(wait::PATIENCE, || lag() > Some(300)));
+    let text = sandbox.run(&["status", "-d", "source"]).out;
+    assert!(text.contains(" behind, "), "{text}");
+    client.stop();
 }
 
 #[test]

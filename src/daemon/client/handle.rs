@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -51,6 +51,8 @@ pub(super) struct Mirror {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) markers: PathBuf,
     pub(super) setids: SetIds,
+    /// When the client started.
+    pub(super) begun: Instant,
     pub(super) plan: Option<Arc<Mutex<Plan>>>,
 }
 
@@ -242,7 +244,8 @@ impl Mirror {
             } else {
                 PeerState::Connecting
             },
-            lag_ms: 0,
+            // Until the server was reached once, everything is as old as the client.
+            lag_ms: milliseconds(self.begun.elapsed()),
             pending: 0,
             in_flight_bytes: 0,
             sent_bytes: self.sent.load(Ordering::Relaxed),

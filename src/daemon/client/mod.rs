@@ -198,6 +198,7 @@ impl Client {
                 inputs: inputs.clone(),
                 markers: private.join("markers"),
                 setids: setids.clone(),
+                begun: crate::host::clock::monotonic(),
             });
             let setup = mirror::Setup {
                 root: self.root.with_setids(setids.clone()),
