@@ -2,18 +2,14 @@
 //! signed it. The address that was dialled says nothing (NAT, bare and changing addresses are normal).
 
 use crate::host::certificate;
+use crate::host::tls::verifier::{Check, Shown, Verifier};
 use crate::host::tls::{TlsError, algorithms, provider};
 use crate::wire::{ALPN, ALPN_JOIN};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::verify_tls13_signature;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
-    SignatureScheme, version,
-};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore, SignatureScheme, version};
 use std::sync::{Arc, OnceLock};
 
 /// The authority that is believed for one server id.
@@ -89,22 +85,22 @@ pub fn invited_config(key: [u8; 32]) -> Result<(Arc<ClientConfig>, Arc<OnceLock<
         key: data_encoding::HEXLOWER.encode(&key),
         met: Arc::clone(&met),
     };
-    let config = verified_by(Arc::new(verifier))?.with_no_client_auth();
+    let config = verified_by(verifier)?.with_no_client_auth();
     Ok((finish(config, ALPN_JOIN), met))
 }
 
-type Builder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
+pub(super) type Builder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
 
 fn builder(pins: Vec<Pin>, presented: &Arc<Presented>) -> Result<Builder, TlsError> {
     let presented = presented.clone();
-    verified_by(Arc::new(Pinned { pins, presented }))
+    verified_by(Pinned { pins, presented })
 }
 
-fn verified_by(verifier: Arc<dyn ServerCertVerifier>) -> Result<Builder, TlsError> {
+pub(super) fn verified_by(check: impl Check) -> Result<Builder, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(verifier))
+        .with_custom_certificate_verifier(Arc::new(Verifier(check))))
 }
 
 pub(super) fn finish(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
@@ -122,16 +118,10 @@ struct Pinned {
     presented: Arc<Presented>,
 }
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let id = certificate::server_id(end_entity).ok_or(CertificateError::NotValidForName)?;
+impl Check for Pinned {
+    fn check(&self, shown: Shown<'_>) -> Result<(), Error> {
+        let id =
+            certificate::server_id(shown.end_entity).ok_or(CertificateError::NotValidForName)?;
         let mut roots = RootCertStore::empty();
         for pin in self.pins.iter().filter(|pin| pin.server_id == id) {
             roots.add(pin.authority.clone())?;
@@ -142,29 +132,7 @@ impl ServerCertVerifier for Pinned {
         if !pinned {
             return Err(CertificateError::UnknownIssuer.into());
         }
-        verify(end_entity, intermediates, &roots, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::ServerDoesNotSupportTls12Or13.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
+        verify(shown, shown.intermediates, &roots)
     }
 }
 
@@ -175,74 +143,45 @@ struct Invited {
     met: Arc<OnceLock<Pin>>,
 }
 
-impl ServerCertVerifier for Invited {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let is_meant = |shown: &&CertificateDer<'_>| {
-            certificate::key_fingerprint(shown).is_ok_and(|key| key == self.key)
+impl Check for Invited {
+    fn check(&self, shown: Shown<'_>) -> Result<(), Error> {
+        let is_meant = |authority: &&CertificateDer<'_>| {
+            certificate::key_fingerprint(authority).is_ok_and(|key| key == self.key)
         };
-        let authority = intermediates
+        let authority = shown
+            .intermediates
             .iter()
             .find(is_meant)
             .ok_or(CertificateError::UnknownIssuer)?;
-        let id = certificate::server_id(end_entity).ok_or(CertificateError::NotValidForName)?;
+        let id =
+            certificate::server_id(shown.end_entity).ok_or(CertificateError::NotValidForName)?;
         if certificate::server_id(authority).as_deref() != Some(&id) {
             return Err(CertificateError::NotValidForName.into());
         }
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
-        let verified = verify(end_entity, &[], &roots, now)?;
+        verify(shown, &[], &roots)?;
         // One handshake asks once, so the cell is empty here.
         drop(self.met.set(Pin {
             server_id: id,
             authority: authority.clone().into_owned(),
         }));
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::ServerDoesNotSupportTls12Or13.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        algorithms().supported_schemes()
+        Ok(())
     }
 }
 
 fn verify(
-    end_entity: &CertificateDer<'_>,
+    shown: Shown<'_>,
     intermediates: &[CertificateDer<'_>],
     roots: &RootCertStore,
-    now: UnixTime,
-) -> Result<ServerCertVerified, Error> {
+) -> Result<(), Error> {
     verify_server_cert_signed_by_trust_anchor(
-        &ParsedCertificate::try_from(end_entity)?,
+        &ParsedCertificate::try_from(shown.end_entity)?,
         roots,
         intermediates,
-        now,
+        shown.now,
         algorithms().all,
-    )?;
-    Ok(ServerCertVerified::assertion())
+    )
 }
 
 /// Shows the certificate of the authority that the server names, and no other server's.

@@ -6,6 +6,7 @@
 mod client;
 mod own;
 mod server;
+mod verifier;
 
 pub use client::{Pin, Presented, Presenting, invited_config, join_config, session_config};
 pub use own::own_config;

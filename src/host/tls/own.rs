@@ -1,18 +1,16 @@
 //! TLS with certificates of one's own: the client checks the host name against its authorities, and says which they are, so
 //! that a server with both kinds of certificates shows the right one, also where no name is sent (bare addresses).
 
-use super::client::finish;
+use super::client::{finish, verified_by};
+use super::verifier::{Check, Shown};
 use super::{TlsError, provider};
 use crate::host::own::Own;
 use crate::wire::ALPN;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme, version,
-};
+use rustls::{ClientConfig, DistinguishedName, Error};
 use std::sync::Arc;
 
 /// A configuration for a session with a server whose certificate stands for the name that is dialled.
@@ -26,10 +24,7 @@ pub fn own_config(own: &Own) -> Result<Arc<ClientConfig>, TlsError> {
         inner,
         hints: own.roots.subjects(),
     };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+    let config = verified_by(verifier)?
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.key))));
     let mut config = finish(config, ALPN);
     if let Some(config) = Arc::get_mut(&mut config) {
@@ -45,42 +40,20 @@ struct Named {
     hints: Vec<DistinguishedName>,
 }
 
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+impl Check for Named {
+    fn check(&self, shown: Shown<'_>) -> Result<(), Error> {
         self.inner
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .verify_server_cert(
+                shown.end_entity,
+                shown.intermediates,
+                shown.name,
+                shown.ocsp,
+                shown.now,
+            )
+            .map(|_| ())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+    fn hints(&self) -> Option<&[DistinguishedName]> {
         Some(&self.hints)
     }
 }
