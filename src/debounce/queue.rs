@@ -122,6 +122,12 @@ impl Queue {
 
     /// Notes an event. A path that failed is tried again: perhaps the event tells of its cure.
     pub fn hint(&mut self, key: Key, hint: Hint, now: Duration) {
+        self.hint_since(key, hint, now, u64::MAX);
+    }
+
+    /// Notes what no event told, but the look at a change with this number: whoever waits for that change waits for
+    /// this one too, so it gets no later number.
+    pub fn hint_since(&mut self, key: Key, hint: Hint, now: Duration, stamp: u64) {
         let timing = self.timing;
         let old = self.waits.get(&key);
         let live = old.filter(|wait| wait.failures == 0);
@@ -143,7 +149,7 @@ impl Queue {
         let wait = Wait {
             due,
             since,
-            stamp: old.map_or_else(|| self.stamp + 1, |wait| wait.stamp),
+            stamp: old.map_or(self.stamp + 1, |wait| wait.stamp).min(stamp),
             failures: 0,
             misfits: live.map_or(0, |wait| wait.misfits),
             made: hint == Hint::Made || side && old.is_some_and(|wait| wait.made),
@@ -162,6 +168,17 @@ impl Queue {
         }
         wait.due = due;
         self.put(key, wait);
+    }
+
+    /// Lets a path that waits have no later number than this. Whether it waits.
+    pub fn since(&mut self, key: &Key, stamp: u64) -> bool {
+        let Some(wait) = self.waits.get(key).cloned() else {
+            return false;
+        };
+        if stamp < wait.stamp {
+            self.put(key.clone(), Wait { stamp, ..wait });
+        }
+        true
     }
 
     /// Puts a path in, in the place of what was known of it.

@@ -5,6 +5,7 @@
 mod books;
 mod client;
 mod edits;
+mod flushes;
 mod server;
 
 use client::Client;
@@ -153,7 +154,25 @@ impl World {
             .client
             .step(self.now, &mut self.source, events, &mut self.up);
         assert_eq!(self.source.clock, before, "the source was changed");
+        self.check_flushes();
         more
+    }
+
+    /// Asks for a flush, as the marker does: what the watcher has to tell comes before it.
+    fn flush(&mut self) {
+        let token = self.served.books.flushes.ask(&self.source);
+        self.trace.push(format!("-- flush {token}"));
+        self.client.hear(self.now, &mut self.source);
+        self.client.engine.flush(token, self.now);
+    }
+
+    fn check_flushes(&mut self) {
+        for token in std::mem::take(&mut self.client.flushed) {
+            self.trace.push(format!("-- flush {token} is answered"));
+            let status = self.client.engine.snapshot(self.now);
+            let held = self.served.store.view();
+            self.served.books.flushes.check(token, &held, &status);
+        }
     }
 
     /// The server's turn: one frame.
@@ -255,7 +274,7 @@ impl World {
 
     /// One random thing happens.
     fn turn(&mut self, weather: Weather) {
-        match self.dice.below(40) {
+        match self.dice.below(41) {
             0..=9 => self.edit(),
             10..=16 => drop(self.step(true)),
             17 | 18 => drop(self.step(false)),
@@ -263,6 +282,7 @@ impl World {
             26..=30 => drop(self.deliver()),
             31 | 32 => drop(self.read()),
             33 => self.now += Duration::from_millis(60),
+            40 => self.flush(),
             34 => self.client.save(),
             35 => self.served.save(),
             36 if weather.cuts => {
@@ -303,6 +323,7 @@ impl World {
 
     fn restart(&mut self) {
         self.cut();
+        self.served.books.flushes.forget();
         let lost = self.dice.one_in(2);
         self.client.restart(lost);
         self.source.forget_watches();
@@ -330,6 +351,8 @@ impl World {
     fn assert_converged(&mut self) {
         let differences = self.differences();
         assert!(differences.is_empty(), "not equal: {differences:#?}");
+        let waiting = self.served.books.flushes.waiting();
+        assert_eq!(waiting, 0, "flushes are not answered");
         assert_eq!(self.served.uploads(), 0, "uploads are left over");
         let sums = (
             self.client.engine.view_mut().root_sum(),
@@ -460,11 +483,12 @@ fn play(world: &mut World, seed: u64) {
     );
 }
 
-/// Runs one seed. What went wrong, with everything that happened.
-fn run(seed: u64) -> Result<(), String> {
+/// Runs one seed. How many flushes were answered; or what went wrong, with everything that happened.
+fn run(seed: u64) -> Result<usize, String> {
     let mut world = World::new(seed, Weather::of(seed).links);
     let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, seed)));
-    played.map_err(|panic| {
+    let answered = world.served.books.flushes.answered;
+    played.map(|()| answered).map_err(|panic| {
         let message = panic
             .downcast_ref::<String>()
             .cloned()
@@ -475,11 +499,13 @@ fn run(seed: u64) -> Result<(), String> {
     })
 }
 
-fn run_all(seeds: impl Iterator<Item = u64>) {
-    let mut failed = BTreeMap::new();
+/// How many flushes were answered.
+fn run_all(seeds: impl Iterator<Item = u64>) -> usize {
+    let (mut failed, mut flushes) = (BTreeMap::new(), 0);
     for seed in seeds {
-        if let Err(report) = run(seed) {
-            failed.insert(report.lines().count(), (seed, report));
+        match run(seed) {
+            Ok(answered) => flushes += answered,
+            Err(report) => drop(failed.insert(report.lines().count(), (seed, report))),
         }
         if failed.len() >= 5 {
             break;
@@ -489,20 +515,24 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
     if let Some((_, (_, shortest))) = failed.pop_first() {
         panic!("seeds {seeds:?} fail; the shortest:\n{shortest}");
     }
+    flushes
 }
 
 /// `SYNCD_SLOW=1` looks further, from a new seed each time; `SYNCD_SEED` repeats one.
 #[test]
 fn both_engines_keep_their_promises_whatever_happens() {
     if let Ok(seed) = std::env::var("SYNCD_SEED") {
-        return run_all(std::iter::once(seed.parse().unwrap()));
+        run_all(std::iter::once(seed.parse().unwrap()));
+        return;
     }
     if std::env::var_os("SYNCD_SLOW").is_some() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let first = now.unwrap().as_secs() * 1_000_000;
-        return run_all(first..first + 20_000);
+        run_all(first..first + 20_000);
+        return;
     }
-    run_all(0..400);
+    let flushes = run_all(0..400);
+    assert!(flushes > 400, "only {flushes} flushes were answered");
 }
 
 /// The end of a group fails once: what is in view is not durable, and a client that sees it listed sends it no more.

@@ -94,7 +94,7 @@ impl ClientEngine {
     fn file_content(
         &mut self,
         key: Key,
-        wait: Wait,
+        mut wait: Wait,
         found: &Found,
         path: &RelPath,
         digest: Digest,
@@ -116,7 +116,7 @@ impl ClientEngine {
             }
             other => {
                 if let Some((id, ..)) = other.filter(|(_, entry)| entry.is_dir()) {
-                    self.forget(id, source);
+                    self.forget(id, &mut wait, source);
                 }
                 let entry = Entry {
                     kind,

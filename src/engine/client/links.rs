@@ -84,7 +84,8 @@ impl ClientEngine {
         self.links.note(key.clone(), inode);
     }
 
-    /// The content of a file is known now: its other names are looked at where the view has something else.
+    /// The content of a file is known now: its other names, and those that it had, are looked at where the view has
+    /// something else.
     pub(super) fn look_at_links(
         &mut self,
         key: &Key,
@@ -92,9 +93,6 @@ impl ClientEngine {
         digest: Digest,
         now: Duration,
     ) {
-        if found.stat.links < 2 {
-            return;
-        }
         let stale = |other: &&Key| {
             self.existing(other).is_some_and(|(_, node)| {
                 !matches!(node.entry.kind, Kind::File { digest: known, .. } if known == digest)
@@ -104,7 +102,9 @@ impl ClientEngine {
         };
         let others = self.links.others(key, found.stat.inode).filter(stale);
         for other in others.cloned().collect::<Vec<_>>() {
-            if self.queue.get(&other).is_none() {
+            // An event of its own may be later than the change that is known by this name.
+            let stamp = self.first_flush().unwrap_or(u64::MAX);
+            if !self.queue.since(&other, stamp) {
                 self.owe(other, now, now);
             }
         }

@@ -7,6 +7,7 @@
 
 mod compare;
 mod content;
+mod flush;
 mod guard;
 mod ignored;
 mod links;
@@ -238,27 +239,19 @@ impl ClientEngine {
             dir,
             name: name.clone(),
         };
+        self.hint(key.clone(), hint, now);
         if hint == Hint::Gone {
             self.guard.seen_to_go(&key);
         }
-        self.queue.hint(key, hint, now);
     }
 
     /// Something happened to a directory itself, or inside it.
     pub fn directory_event(&mut self, dir: NodeId, hint: Hint, now: Duration) {
         match self.key_of(dir) {
-            Some(key) => self.queue.hint(key, hint, now),
+            Some(key) => self.hint(key, hint, now),
             None if hint == Hint::Inside => {}
             None => self.root_event(),
         }
-    }
-
-    /// Asks to be told ([`Output::Flushed`]) when everything that is dirty by now is durable on the server.
-    pub fn flush(&mut self, token: u64, now: Duration) {
-        let stamp = self.queue.next_stamp();
-        self.queue.hurry(now);
-        self.root_event();
-        self.flushes.push((token, stamp));
     }
 
     /// Does a bounded amount of what is due. Returns whether more is due at once.
@@ -347,32 +340,6 @@ impl ClientEngine {
         }
         let wait = self.fresh_wait(now);
         self.resolve(key, wait, now, source, out);
-    }
-
-    /// The wait of a path that a scan found. Nobody knows when it changed: whoever waits already, waits for it too.
-    fn fresh_wait(&mut self, now: Duration) -> Wait {
-        let stamp = match self.flushes.iter().map(|(_, stamp)| *stamp).min() {
-            Some(flush) => flush,
-            None => self.queue.next_stamp(),
-        };
-        Wait {
-            due: now,
-            since: now,
-            stamp,
-            failures: 0,
-            misfits: 0,
-            made: false,
-            held: false,
-            left: false,
-            event: false,
-        }
-    }
-
-    /// Has a path looked at that no event named: its change is as old as those that are waited for.
-    fn owe(&mut self, key: Key, due: Duration, now: Duration) {
-        let mut wait = self.fresh_wait(now);
-        wait.event = true;
-        self.queue.wait(key, due, wait);
     }
 
     /// The key of a node; none for the root.

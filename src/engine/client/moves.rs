@@ -61,6 +61,7 @@ impl ClientEngine {
             Ok(looked) => looked,
             Err(verdict) => return verdict,
         };
+        wait.stamp = wait.stamp.min(self.awaited(&from));
         let vacant = looked == Some(None);
         let there = looked.flatten();
         if let (Some(there), Some(existing)) = (&there, existing)
@@ -75,7 +76,7 @@ impl ClientEngine {
                 b: WirePath::from(path),
             };
             self.emit(op, &[], key.clone(), wait.clone());
-            self.queue.hint(from, Hint::Settled, now);
+            self.queue.hint_since(from, Hint::Settled, now, wait.stamp);
             return Moved::Done;
         }
         if !is_directory(found) {
@@ -103,7 +104,8 @@ impl ClientEngine {
         self.guard.remove(&from);
         self.troubles.remove(&from);
         if !vacant {
-            self.queue.hint(from.clone(), Hint::Settled, now);
+            self.queue
+                .hint_since(from.clone(), Hint::Settled, now, wait.stamp);
         } else if let Some(old) = self.queue.remove(&from) {
             wait.join(&old);
         }
@@ -135,7 +137,7 @@ impl ClientEngine {
         key: &Key,
         existing: NodeId,
         origin: NodeId,
-        wait: &Wait,
+        wait: &mut Wait,
         source: &mut impl Source,
     ) -> Result<(), Moved> {
         if self.view.is_within(origin, existing) {
@@ -149,7 +151,7 @@ impl ClientEngine {
             self.guard.insert_displacing(key.clone(), origin);
             return Err(Moved::Judged);
         }
-        self.forget(existing, source);
+        self.forget(existing, wait, source);
         Ok(())
     }
 
@@ -229,7 +231,8 @@ impl ClientEngine {
         now: Duration,
     ) -> Option<Option<Moved>> {
         if vanished && self.queue.get(from).is_none() && (replaced || wait.event) {
-            self.queue.hint(from.clone(), Hint::Gone, now);
+            self.queue
+                .hint_since(from.clone(), Hint::Gone, now, wait.stamp);
         }
         if replaced {
             return Some(None);

@@ -45,7 +45,7 @@ impl ClientEngine {
                 self.hold(key, wait, now);
             }
             Ok(Some(found)) if wait.made && is_plain(&found) => {
-                self.queue.hint(key, Hint::Touched, now);
+                self.queue.hint_since(key, Hint::Touched, now, wait.stamp);
             }
             Ok(Some(found)) => {
                 self.rules_changed(&key, &place, Some(&found), source);
@@ -106,7 +106,13 @@ impl ClientEngine {
     }
 
     /// Nothing is there any more.
-    pub(super) fn gone(&mut self, key: &Key, wait: Wait, now: Duration, source: &mut impl Source) {
+    pub(super) fn gone(
+        &mut self,
+        key: &Key,
+        mut wait: Wait,
+        now: Duration,
+        source: &mut impl Source,
+    ) {
         self.left_link(key, None, now);
         self.skipped.remove(key);
         self.troubles.remove(key);
@@ -122,7 +128,7 @@ impl ClientEngine {
             return self.guard.insert(key.clone());
         }
         self.guard.remove(key);
-        self.forget(id, source);
+        self.forget(id, &mut wait, source);
         self.emit(
             Op::Delete {
                 path: WirePath::from(&path),
@@ -133,14 +139,16 @@ impl ClientEngine {
         );
     }
 
-    /// Takes a node out of the view, and its directories off the watch.
-    pub(super) fn forget(&mut self, id: NodeId, source: &mut impl Source) {
+    /// Takes a node out of the view, and its directories off the watch. The change that does so takes along what waits
+    /// below: whoever waits for that waits for it.
+    pub(super) fn forget(&mut self, id: NodeId, wait: &mut Wait, source: &mut impl Source) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
             let Some(node) = self.view.get(id) else {
                 continue;
             };
             if let Some(key) = self.key_of(id) {
+                wait.stamp = wait.stamp.min(self.awaited(&key));
                 self.guard.remove(&key);
             }
             if node.entry.is_dir() {
@@ -223,7 +231,7 @@ impl ClientEngine {
     fn directory(
         &mut self,
         key: Key,
-        wait: Wait,
+        mut wait: Wait,
         found: &Found,
         path: &RelPath,
         source: &mut impl Source,
@@ -243,7 +251,7 @@ impl ClientEngine {
             }
             other => {
                 if let Some((id, ..)) = other {
-                    self.forget(id, source);
+                    self.forget(id, &mut wait, source);
                 }
                 let entry = Entry {
                     kind: Kind::Directory,
@@ -266,7 +274,7 @@ impl ClientEngine {
     fn symlink(
         &mut self,
         key: Key,
-        wait: Wait,
+        mut wait: Wait,
         found: &Found,
         path: &RelPath,
         target: &[u8],
@@ -286,7 +294,7 @@ impl ClientEngine {
             }
             other => {
                 if let Some((id, ..)) = other.filter(|(_, entry)| entry.is_dir()) {
-                    self.forget(id, source);
+                    self.forget(id, &mut wait, source);
                 }
                 let entry = Entry {
                     kind,

@@ -17,7 +17,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 impl ClientEngine {
     /// Queues an operation. `key` is the path that it is about: it is not looked at again before the acknowledgement.
-    pub(super) fn emit(&mut self, op: Op, body: &[&[u8]], key: Key, wait: Wait) {
+    pub(super) fn emit(&mut self, op: Op, body: &[&[u8]], key: Key, mut wait: Wait) {
         for part in body {
             self.batch.body.extend_from_slice(part);
         }
@@ -25,8 +25,13 @@ impl ClientEngine {
             self.busy.insert(key.clone());
             self.counters.files += 1;
         }
-        for upload in self.uploads.values_mut() {
-            upload.outdated |= upload.key == key;
+        // What it overtakes is done with it, and not before.
+        for upload in self.uploads.values_mut().filter(|it| it.key == key) {
+            upload.outdated = true;
+            wait.stamp = wait.stamp.min(upload.wait.stamp);
+        }
+        if let Some(large) = self.large.get(&key) {
+            wait.stamp = wait.stamp.min(large.stamp);
         }
         let sent = &mut self.batch.sent;
         sent.oldest = sent

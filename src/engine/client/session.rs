@@ -110,23 +110,7 @@ impl ClientEngine {
     }
 
     pub(super) fn report(&mut self, out: &mut Vec<Output>) {
-        if !self.flushes.is_empty() {
-            let oldest = self.oldest().map_or(u64::MAX, |(stamp, _)| stamp);
-            let scanning = self.phase != Phase::Live
-                || self.resync
-                || self.paused.is_some()
-                || self.is_away()
-                || !self.is_scanned();
-            let (done, wait) = self
-                .flushes
-                .drain(..)
-                .partition(|(_, stamp)| !scanning && oldest > *stamp);
-            self.flushes = wait;
-            out.extend(
-                done.into_iter()
-                    .map(|(token, _): (u64, u64)| Output::Flushed(token)),
-            );
-        }
+        self.answer_flushes(out);
         out.extend(self.accepted());
         let idle = self.is_idle();
         self.settled |= idle;

@@ -713,6 +713,50 @@ fn a_flush_waits_for_deletions_that_a_scan_found_and_for_refused_changes() {
     bench.assert_equal();
 }
 
+impl Bench {
+    /// Asks for a flush and goes on until it is answered: then the server has what the source has.
+    fn flush_all(&mut self) {
+        self.engine.flush(7, self.now);
+        for _ in 0..1_000 {
+            if !self.flushed.is_empty() {
+                break;
+            }
+            // Uploads are slow: everything else is answered first.
+            let _ = self.step(true) || self.deliver() || self.upload();
+        }
+        assert_eq!(self.flushed, [7]);
+        self.assert_equal();
+    }
+
+    fn lose_events(&mut self) {
+        self.source.events.clear();
+        self.source.inside.clear();
+        self.engine.rescan();
+    }
+}
+
+#[test]
+fn a_flush_waits_for_the_old_name_of_a_move_that_replaced_a_file() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"f", Inode::File(vec![1; 10]));
+    bench.source.make(1, b"g", Inode::File(vec![2; 10]));
+    bench.settle();
+    bench.source.rename(1, b"f", 1, b"g");
+    bench.lose_events();
+    bench.flush_all();
+}
+
+#[test]
+fn a_flush_waits_for_a_file_that_was_made_and_not_closed_yet() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.source.make(1, b"f", Inode::File(vec![3; 10]));
+    let (dir, name, _) = bench.source.events.pop_front().unwrap();
+    bench.engine.event(dir, &name, Hint::Made, bench.now);
+    // The first look at it comes after the flush, and has it rest.
+    bench.flush_all();
+}
+
 #[test]
 fn directories_without_a_watch_are_looked_at_from_time_to_time() {
     let mut bench = Bench::new();

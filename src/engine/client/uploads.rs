@@ -95,7 +95,11 @@ impl ClientEngine {
             // Another name of the same file waits until the content is there.
             if found.stat.links < 2 {
                 upload.outdated &= upload.key == key;
-                upload.key = key.clone();
+                let (left, stamp) = (
+                    std::mem::replace(&mut upload.key, key.clone()),
+                    upload.wait.stamp,
+                );
+                self.leave_behind(left, &key, stamp, now);
             }
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
@@ -349,12 +353,13 @@ impl ClientEngine {
         if let Some(id) = self.view.child(key.dir, key.name.as_bytes())
             && self.view.get(id).is_some_and(|node| node.entry.is_dir())
         {
-            self.forget(id, source);
+            self.forget(id, &mut wait, source);
         }
         self.troubles.remove(&key);
         self.look_at_links(&key, &found, digest, now);
         self.put_large(key, wait, &found, digest, Content::Upload { upload });
     }
+
     /// Whether a file that was read is another by now, and in another way than by what was appended to the version that
     /// the server has.
     fn is_being_written(&self, key: &Key, read: &Found, there: &Found) -> bool {

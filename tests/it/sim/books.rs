@@ -1,5 +1,6 @@
 //! What was promised, against what the store showed.
 
+use super::flushes::Flushes;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use syncd::engine::sim::{MemStore, Shown};
 use syncd::model::{Digest, Entry, Kind};
@@ -19,6 +20,7 @@ pub(super) struct Books {
     pub(super) present: HashMap<Vec<u8>, (u64, HashSet<u64>)>,
     /// Versions that a path had before it ceased to be a file: the store, which is behind, may show that time.
     pub(super) past: HashMap<Vec<u8>, HashSet<u64>>,
+    pub(super) flushes: Flushes,
     shown: HashMap<Vec<u8>, Version>,
     /// What the store shows was shown by the source, too, in its time as a file that began with this edit.
     shown_since: HashMap<Vec<u8>, u64>,

@@ -29,6 +29,8 @@ pub(super) struct Client {
     pub(super) recipes: HashMap<Digest, Arc<Recipe>>,
     /// Bytes of files that were sent.
     pub(super) content_bytes: u64,
+    /// Flushes that were answered.
+    pub(super) flushed: Vec<u64>,
     jobs: VecDeque<UploadJob>,
     asking: HashMap<u64, Asking>,
     rows: BTreeMap<NodeId, Row>,
@@ -49,6 +51,7 @@ impl Client {
             engine: engine(Tree::new()),
             recipes: HashMap::new(),
             content_bytes: 0,
+            flushed: Vec::new(),
             jobs: VecDeque::new(),
             asking: HashMap::new(),
             rows: BTreeMap::new(),
@@ -85,6 +88,16 @@ impl Client {
         self.engine = engine(Tree::from_rows(self.rows.clone()));
     }
 
+    /// Takes what the watcher has to tell.
+    pub(super) fn hear(&mut self, now: Duration, source: &mut MemSource) {
+        for (dir, name, hint) in std::mem::take(&mut source.events) {
+            self.engine.event(dir, &name, hint, now);
+        }
+        for dir in std::mem::take(&mut source.inside) {
+            self.engine.directory_event(dir, Hint::Inside, now);
+        }
+    }
+
     pub(super) fn step(
         &mut self,
         now: Duration,
@@ -93,12 +106,7 @@ impl Client {
         up: &mut Line,
     ) -> bool {
         if events {
-            for (dir, name, hint) in std::mem::take(&mut source.events) {
-                self.engine.event(dir, &name, hint, now);
-            }
-            for dir in std::mem::take(&mut source.inside) {
-                self.engine.directory_event(dir, Hint::Inside, now);
-            }
+            self.hear(now, source);
         }
         let mut out = Vec::new();
         let more = self.engine.step(now, source, &mut out);
@@ -117,7 +125,8 @@ impl Client {
                     up.urgent.push_back(pack(&request, &body));
                 }
                 Output::Upload(job) => self.jobs.push_back(job),
-                Output::Flushed(_) | Output::Accepted(_) => {}
+                Output::Flushed(token) => self.flushed.push(token),
+                Output::Accepted(_) => {}
             }
         }
     }

@@ -156,6 +156,7 @@ impl Edits {
     /// Keeps the books on what is where now.
     fn note(&self, source: &MemSource, books: &mut Books) {
         books.step += 1;
+        books.flushes.note(source);
         let mut present = HashMap::new();
         for (path, (dir, name)) in Self::paths(source) {
             let Inode::Dir(children) = &source.inodes[&dir].inode else {
