@@ -274,7 +274,7 @@ impl World {
 
     /// One random thing happens.
     fn turn(&mut self, weather: Weather) {
-        match self.dice.below(41) {
+        match self.dice.below(42) {
             0..=9 => self.edit(),
             10..=16 => drop(self.step(true)),
             17 | 18 => drop(self.step(false)),
@@ -283,6 +283,7 @@ impl World {
             31 | 32 => drop(self.read()),
             33 => self.now += Duration::from_millis(60),
             40 => self.flush(),
+            41 => self.sweep(weather),
             34 => self.client.save(),
             35 => self.served.save(),
             36 if weather.cuts => {
@@ -310,6 +311,18 @@ impl World {
             }
             39 if weather.faults => self.fault(),
             _ => {}
+        }
+    }
+
+    /// What nobody else did is not found, unless the store fails.
+    fn sweep(&mut self, weather: Weather) {
+        if !self.served.store.is_dead() && self.served.sweep() {
+            self.trace.push("-- drift".to_owned());
+            assert!(
+                weather.faults || weather.crashes,
+                "drift where there is none"
+            );
+            self.down.push_back(pack(&Response::Drifted {}, &[]));
         }
     }
 

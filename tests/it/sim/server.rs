@@ -8,7 +8,8 @@ use std::sync::Arc;
 use syncd::delta::{RecipeBuilder, pack_blocks};
 use syncd::engine::ports::{Store, StoreError};
 use syncd::engine::server::{
-    Applied, Finished, Group, Growing, Memory, Server, SetId, Stager, decode,
+    Applied, Finished, Group, Growing, Look, Memory, Server, SetId, Stager, Sweep, SweepStep,
+    decode,
 };
 use syncd::engine::sim::{Dice, MemStaged, MemStore, MemUpload};
 use syncd::index::{NodeId, Row, Tree};
@@ -29,6 +30,7 @@ pub(super) struct Served {
     /// The session has to end.
     pub(super) refused: bool,
     session: Option<Session>,
+    sweep: Option<Sweep>,
     committer: Committer,
     rows: BTreeMap<NodeId, Row>,
 }
@@ -103,9 +105,27 @@ impl Served {
             books: Books::default(),
             refused: false,
             session: None,
+            sweep: None,
             committer: Committer::default(),
             rows: BTreeMap::new(),
         }
+    }
+
+    /// One step of the slow sweep. Whether it found anything that the writer had not done.
+    pub(super) fn sweep(&mut self) -> bool {
+        let mut sweep = match self.sweep.take() {
+            Some(sweep) => sweep,
+            None => self.server.begin_sweep(),
+        };
+        let (look, unread) = match self.server.sweep(&mut sweep) {
+            SweepStep::Looked(look) => (look, Vec::new()),
+            SweepStep::Unread(look, unread) => (look, unread),
+            SweepStep::Busy => (Look::default(), Vec::new()),
+            SweepStep::Over => return false,
+        };
+        sweep.read(&self.store, unread);
+        self.sweep = Some(sweep);
+        look.drift
     }
 
     /// Uploads that were begun and neither used nor given up.
@@ -164,6 +184,7 @@ impl Served {
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         self.books.see(&self.store);
         self.session = None;
+        self.sweep = None;
         self.committer = Committer::default();
         self.store.crash(dice);
         self.books.crashed(&self.store);
