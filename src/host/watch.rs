@@ -243,8 +243,15 @@ impl Watcher {
             notify::ErrorKind::PathNotFound => SourceError::Displaced,
             _ => SourceError::Failed(format!("cannot watch it: {error}")),
         })?;
-        self.owners.insert(identity, node);
         self.watches.insert(node, (alias, identity));
+        // A node that the view has lost, or is about to: its name would be left behind for ever.
+        if let Some(before) = self
+            .owners
+            .insert(identity, node)
+            .filter(|old| *old != node)
+        {
+            self.unwatch(before);
+        }
         Ok(())
     }
 

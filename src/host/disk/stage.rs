@@ -3,7 +3,7 @@
 use super::{Area, Durability, FEW, look, remove_quietly, times};
 use crate::engine::ports::{Attributes, StoreError};
 use crate::host::root::{Root, failed};
-use crate::model::{Mtime, RelPath};
+use crate::model::{Fault, Mtime, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Mode, OFlags, fchmod, fsync, futimens, mkdirat, openat, symlinkat, syncfs, utimensat,
@@ -14,6 +14,16 @@ use std::sync::atomic::Ordering;
 
 /// How many staged files keep their descriptor, so that a small group is made durable without opening them again.
 const KEPT_OPEN: u64 = 64;
+
+/// Why nothing can be made in the stage. It has no names but its own: one that cannot be made there because something is
+/// missing means that the stage is gone, and the share with it.
+pub(super) fn unstaged(attempt: &str, errno: Errno) -> StoreError {
+    if errno != Errno::NOENT {
+        return failed(attempt, errno);
+    }
+    let message = "the share's directory was removed: put it back if it was not meant to go, and start the server again";
+    StoreError::new(Fault::ReadOnly, message)
+}
 
 /// Something in the stage; dropping it removes it from there.
 #[derive(Debug)]
@@ -135,7 +145,7 @@ pub(super) fn file(
         staged.keep_open(file);
         Ok(staged)
     };
-    make().map_err(|errno| failed("stage it", errno))
+    make().map_err(|errno| unstaged("stage it", errno))
 }
 
 pub(super) fn copy(
@@ -145,7 +155,7 @@ pub(super) fn copy(
     attributes: Attributes,
     sink: &mut dyn FnMut(&[u8]),
 ) -> std::result::Result<Staged, StoreError> {
-    let stage = |errno| failed("stage a copy", errno);
+    let stage = |errno| unstaged("stage a copy", errno);
     let (source, before) = look::open_regular(root, from)?;
     let name = area.name();
     let file = create(area, &name).map_err(stage)?;
@@ -181,7 +191,7 @@ pub(super) fn dir(
         dress(dir.as_fd(), attributes)?;
         Ok(staged)
     };
-    make().map_err(|errno| failed("stage a directory", errno))
+    make().map_err(|errno| unstaged("stage a directory", errno))
 }
 
 pub(super) fn symlink(
@@ -197,7 +207,7 @@ pub(super) fn symlink(
         utimensat(&area.fd, &*staged.name, &times(mtime), flags)?;
         Ok(staged)
     };
-    make().map_err(|errno| failed("stage a symbolic link", errno))
+    make().map_err(|errno| unstaged("stage a symbolic link", errno))
 }
 
 pub(super) fn sync(area: &Area, staged: &[&Staged]) -> std::result::Result<(), StoreError> {

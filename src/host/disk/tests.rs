@@ -250,6 +250,16 @@ fn the_stage_is_emptied_at_the_start_also_of_deep_trees() {
 }
 
 #[test]
+fn a_share_that_was_removed_says_so_and_takes_nothing() {
+    let share = Share::new();
+    fs::remove_dir_all(share.dir.path()).unwrap();
+    let error = share.store.stage_file(b"x", USUAL).unwrap_err();
+    assert_eq!(error.fault, Fault::ReadOnly);
+    assert!(error.message.contains("was removed"), "{error}");
+    assert_eq!(share.store.stage_dir(USUAL).unwrap_err(), error);
+}
+
+#[test]
 fn what_is_kept_keeps_its_path() {
     let share = Share::new();
     let keep = Removal::Keep(Name::new(b"now").unwrap());

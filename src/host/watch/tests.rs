@@ -91,6 +91,7 @@ async fn a_directory_that_is_watched_as_another_node_stays_watched() {
     let tree = bench.tree();
     bench.watch(&tree, 1);
     bench.watch(&tree, 2);
+    assert_eq!(bench.watcher.len(), 1, "a name is left behind");
     bench.watcher.unwatch(NodeId(1));
     fs::write(tree.join("f"), "1").unwrap();
     bench.expect(2, "f", Hint::Settled).await;
