@@ -4,6 +4,7 @@
 //! touches a file: it is fed with consecutive pieces. `wire` carries what it makes, `host` feeds and applies it.
 
 mod content;
+mod continued;
 mod encoder;
 mod instruction;
 mod lookup;

@@ -2,7 +2,7 @@
 
 use crate::engine::source::Found;
 use crate::index::Stat;
-use crate::model::{Fault, Mtime, Name, RelPath};
+use crate::model::{Fault, LeftoverKey, Mtime, Name, RelPath};
 
 /// Why the store did not do what it was asked to.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -54,11 +54,31 @@ pub enum Removal {
     Keep(Name),
 }
 
+/// What an upload builds on, and what it is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The file of the tree that copies come from.
+    pub base: Option<&'a RelPath>,
+    /// The path that it is for. What is dropped of it becomes the leftover of that path, in the place of an older one.
+    pub path: Option<&'a RelPath>,
+    /// A leftover of that path, by its mark, and how many of its first bytes count instead of the base's.
+    pub leftover: Option<(u64, u64)>,
+}
+
+/// What an upload has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leftover {
+    /// Tells it apart from every other of this run.
+    pub mark: u64,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
 /// The tree of one share and its stage. Paths are below the share's root; no method follows a symbolic link.
 /// Everything is synchronous, and callable from several threads.
 pub trait Store: Send + Sync + 'static {
-    /// Something complete but out of sight. Dropping it leaves rubbish in the stage until the next start;
-    /// [`Store::discard`] does not.
+    /// Something complete but out of sight. Dropping it leaves rubbish in the stage until the next start, or the leftover of
+    /// the path that it was uploaded for; [`Store::discard`] does not.
     type Staged: Send + 'static;
     /// A file that grows in the stage.
     type Upload: Upload;
@@ -187,11 +207,29 @@ pub trait Store: Send + Sync + 'static {
         files: &[RelPath],
     ) -> Result<(), StoreError>;
 
-    /// Starts a file in the stage; `base` is the file that its copies will come from.
+    /// Starts a file in the stage. A leftover that it builds on is its own from then on.
     ///
     /// # Errors
-    /// When the base is no readable regular file, or the stage cannot take it.
-    fn open_upload(&self, base: Option<&RelPath>) -> Result<Self::Upload, StoreError>;
+    /// When the base is no readable regular file, there is no such leftover ([`Fault::Changed`]), or the stage cannot take
+    /// it.
+    fn open_upload(&self, origin: &Origin<'_>) -> Result<Self::Upload, StoreError>;
+
+    /// The keys of all paths that have a leftover. It waits a little for uploads that are about to become one.
+    fn leftovers(&self) -> Vec<LeftoverKey>;
+
+    /// The leftover of a path.
+    fn leftover(&self, path: &RelPath) -> Option<Leftover>;
+
+    /// Reads a leftover from front to back, in pieces, for as long as `sink` wants more.
+    ///
+    /// # Errors
+    /// When it is there no more ([`Fault::Changed`]), or cannot be read.
+    fn read_leftover(
+        &self,
+        path: &RelPath,
+        leftover: Leftover,
+        sink: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), StoreError>;
 
     /// Ends an upload. Its content need not be durable before it is synced like anything staged.
     ///
@@ -200,7 +238,7 @@ pub trait Store: Send + Sync + 'static {
     fn finish_upload(&self, upload: Self::Upload) -> Result<Self::Staged, StoreError>;
 }
 
-/// A file that grows in the stage. Dropping it removes it.
+/// A file that grows in the stage. Dropping it leaves the leftover of its path, if it has one and it is worth that.
 pub trait Upload: Send + 'static {
     /// Appends bytes.
     ///
@@ -208,10 +246,10 @@ pub trait Upload: Send + 'static {
     /// When the stage cannot take them.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Appends a range of the base; `sink` sees its bytes.
+    /// Appends a range of what it builds on; `sink` sees its bytes.
     ///
     /// # Errors
-    /// When there is no base, it is shorter or changed since it was opened ([`Fault::Changed`]), or the stage cannot
+    /// When there is no such thing, it is shorter or changed since it was opened ([`Fault::Changed`]), or the stage cannot
     /// take the bytes.
     fn copy(
         &mut self,
@@ -222,4 +260,7 @@ pub trait Upload: Send + 'static {
 
     /// Work that makes what was written so far durable, for another thread.
     fn flusher(&self) -> Box<dyn FnOnce() + Send>;
+
+    /// Removes it, and the leftover that it builds on.
+    fn discard(self);
 }

@@ -29,6 +29,15 @@ pub const MAX_UPLOADS: usize = 64;
 /// Bytes of one piece of a large transfer at most.
 pub const MAX_PIECE: usize = 256 * 1024;
 
+/// Leftovers of uploads that a share keeps at most: as many as may be open at a time.
+pub const MAX_LEFTOVERS: usize = MAX_UPLOADS;
+/// Bytes of leftovers that a share keeps at most. They go at once when the disk is full.
+pub const LEFTOVER_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// Seconds that a leftover is kept at most: whoever is away for longer sends again.
+pub const LEFTOVER_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// Smaller leftovers are not kept: to send them again costs little more than to ask for them.
+pub const LEFTOVER_LEAST: u64 = 1024 * 1024;
+
 /// Size of a leaf of the content digest, in bytes (DESIGN section 8).
 pub const LEAF: usize = 64 * 1024;
 /// Smallest block of a recipe, in bytes.

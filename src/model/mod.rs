@@ -5,11 +5,13 @@
 
 mod digest;
 mod entry;
+mod leftover;
 pub mod limits;
 mod path;
 mod problem;
 
 pub use digest::{Digest, ParseDigestError, Sum};
 pub use entry::{Entry, Kind, Mtime, PERMISSION_BITS};
+pub use leftover::LeftoverKey;
 pub use path::{Name, PathError, RelPath, escape};
 pub use problem::{Fault, Problem, Skipped};

@@ -2,6 +2,7 @@
 
 use super::Code;
 use super::inspect::{Inspect, Inspected, Visit};
+use super::leftover::Continued;
 use crate::model::{Mtime, PathError, RelPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -204,6 +205,14 @@ pub enum Request {
         upload: u64,
         /// The file that `copy` instructions refer to.
         base: Option<WirePath>,
+        /// The path that it is for: what comes of it and is not used is kept as that path's leftover. From minor version 4
+        /// on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<WirePath>,
+        /// The leftover that `copy` instructions refer to where it reaches; behind it the base goes on. From minor
+        /// version 4 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leftover: Option<Continued>,
     },
     /// A piece. Body: packed instructions. Answered by `received`.
     UploadData {
@@ -241,6 +250,9 @@ pub enum Request {
         block: u32,
         /// Seed of the weak sums.
         seed: u64,
+        /// Not of the file in view, but of what an earlier upload left of the path. From minor version 4 on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leftover: bool,
     },
     /// The client's tree is now mirrored as far as it can be: the first contact, if it was one, is over.
     Settled {},
@@ -301,7 +313,8 @@ pub struct ListEntry {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Response {
-    /// The session is open. Body: 32 bytes, the sum of the share's tree.
+    /// The session is open. Body: 32 bytes, the sum of the share's tree. From minor version 4 on, then 16 bytes for each path
+    /// of which an upload has left something: the start of the BLAKE3 hash of the path.
     Welcome {
         /// Minor version of the session.
         minor: u16,
@@ -368,6 +381,9 @@ pub enum Response {
         last: bool,
         /// Why there is none.
         failed: Option<Failed>,
+        /// The mark of the leftover that it is of. From minor version 4 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leftover: Option<u64>,
     },
     /// Somebody else changed the share: the writer had better compare. From minor version 3 on.
     Drifted {},

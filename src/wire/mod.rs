@@ -12,6 +12,7 @@ mod frame;
 mod inspect;
 mod invite;
 mod join;
+mod leftover;
 mod message;
 mod schema;
 
@@ -21,6 +22,7 @@ pub use frame::{Deframer, Frame, FrameError, encode};
 pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
+pub use leftover::Continued;
 pub use message::{
     Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath, WireTime,
 };
@@ -31,10 +33,12 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 3;
+pub const MINOR: u16 = 4;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
 pub const MINOR_VISIT: u16 = 2;
 /// The minor version that brought `drifted`.
 pub const MINOR_DRIFTED: u16 = 3;
+/// The minor version that brought leftovers: what an upload left is not sent again.
+pub const MINOR_LEFTOVER: u16 = 4;

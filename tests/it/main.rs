@@ -23,6 +23,7 @@ mod logs;
 mod own;
 mod plan;
 mod restart;
+mod resume;
 mod settings;
 mod shares;
 mod sim;

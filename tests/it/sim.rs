@@ -17,7 +17,7 @@ use std::time::Duration;
 use syncd::engine::client::Welcome;
 use syncd::engine::sim::{Dice, MemSource};
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
-use syncd::model::{Fault, RelPath, Sum};
+use syncd::model::{Fault, LeftoverKey, RelPath, Sum};
 use syncd::wire::{Deframer, Frame, Response, encode};
 
 /// One direction and its two queues.
@@ -122,11 +122,13 @@ impl World {
         else {
             panic!("no welcome");
         };
-        let sum = Sum::of(frame.body.as_ref().try_into().unwrap());
+        let (sum, keys) = frame.body.split_first_chunk().unwrap();
+        let keys = keys.as_chunks().0.iter().copied();
         let welcome = Welcome {
-            sum,
+            sum: Sum::of(*sum),
             version,
             first_contact,
+            leftovers: keys.map(LeftoverKey).collect(),
         };
         let out = self.client.connected(&welcome);
         self.client.carry_out(out, &mut self.up);

@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
-    Code, Content, Deframer, Failed, Granted, Inspect, Inspected, JoinAnswer, JoinCode,
+    Code, Content, Continued, Deframer, Failed, Granted, Inspect, Inspected, JoinAnswer, JoinCode,
     JoinRequest, JoinSecret, ListEntry, ListKind, Op, Request, Response, Unread, Visit, WireBytes,
     WireTime, encode, schemas,
 };
@@ -82,6 +82,15 @@ fn ops() -> Vec<Op> {
 
 /// A message of each kind with its body, by the name of its file.
 fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
+    [
+        requests_of_mirroring(),
+        requests_of_looking(),
+        requests_of_leftovers(),
+    ]
+    .concat()
+}
+
+fn requests_of_mirroring() -> Vec<(&'static str, Request, Vec<u8>)> {
     let digest = vec![0xd1; 32];
     let contents = [&digest[..], b"hello", &digest, &digest].concat();
     let bare = |name, request| (name, request, Vec::new());
@@ -92,7 +101,12 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         source_name: "host:/home/a".to_owned(),
         take_over: share.is_some(),
     };
-    let open = |base| Request::UploadOpen { upload: 7, base };
+    let open = |base| Request::UploadOpen {
+        upload: 7,
+        base,
+        path: None,
+        leftover: None,
+    };
     let list = |after| Request::List {
         id: 4,
         path: text(""),
@@ -112,8 +126,29 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         path: raw(),
         block: 4096,
         seed: u64::MAX,
+        leftover: false,
     };
     let data = Request::UploadData { upload: 7 };
+    vec![
+        bare("hello", hello(None)),
+        bare("hello-share", hello(Some("photos"))),
+        ("mutate", mutate, contents),
+        bare("upload_open", open(None)),
+        bare("upload_open-base", open(Some(text("big")))),
+        ("upload_data", data, vec![1, 2, 3]),
+        ("upload_close", close, digest),
+        bare("upload_abort", Request::UploadAbort { upload: 7 }),
+        bare("list", list(None)),
+        bare("list-after", list(Some(raw()))),
+        bare("recipe", recipe),
+        bare("settled", Request::Settled {}),
+        bare("ping", Request::Ping {}),
+    ]
+}
+
+/// What minor versions 1 and 2 brought.
+fn requests_of_looking() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let bare = |name, request| (name, request, Vec::new());
     let visit = |share: Option<&str>| {
         Request::Visit(Visit {
             minor: 2,
@@ -133,24 +168,35 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         csr: "-----BEGIN CERTIFICATE REQUEST-----\n".to_owned(),
     };
     vec![
-        bare("hello", hello(None)),
-        bare("hello-share", hello(Some("photos"))),
-        ("mutate", mutate, contents),
-        bare("upload_open", open(None)),
-        bare("upload_open-base", open(Some(text("big")))),
-        ("upload_data", data, vec![1, 2, 3]),
-        ("upload_close", close, digest),
-        bare("upload_abort", Request::UploadAbort { upload: 7 }),
-        bare("list", list(None)),
-        bare("list-after", list(Some(raw()))),
-        bare("recipe", recipe),
-        bare("settled", Request::Settled {}),
-        bare("ping", Request::Ping {}),
         bare("renew", renew),
         bare("visit", visit(None)),
         bare("visit-share", visit(Some("photos"))),
         bare("inspect", inspect(None, None)),
         bare("inspect-range", inspect(Some(text("c")), Some(raw()))),
+    ]
+}
+
+/// What minor version 4 brought.
+fn requests_of_leftovers() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let leftover = Request::Recipe {
+        id: 5,
+        path: raw(),
+        block: 4096,
+        seed: 1,
+        leftover: true,
+    };
+    let resumed = Request::UploadOpen {
+        upload: 7,
+        base: Some(text("big")),
+        path: Some(text("big")),
+        leftover: Some(Continued {
+            mark: 3,
+            length: 1 << 33,
+        }),
+    };
+    vec![
+        ("upload_open-leftover", resumed, Vec::new()),
+        ("recipe-leftover", leftover, Vec::new()),
     ]
 }
 
@@ -184,6 +230,7 @@ fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
         responses_of_mirroring(),
         responses_of_renewal(),
         responses_of_visits(),
+        responses_of_leftovers(),
     ]
     .concat()
 }
@@ -233,6 +280,7 @@ fn responses_of_mirroring() -> Vec<(&'static str, Response, Vec<u8>)> {
         size: 9,
         last: true,
         failed,
+        leftover: None,
     };
     let broken = || Some(failed(0, Code::Fault(Fault::Changed)));
     vec![
@@ -300,6 +348,29 @@ fn responses_of_visits() -> Vec<(&'static str, Response, Vec<u8>)> {
     vec![
         ("inspected", some, vec![9; 32]),
         ("inspected-absent", absent, Vec::new()),
+    ]
+}
+
+/// What minor version 4 brought.
+fn responses_of_leftovers() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let recipe = Response::Recipe {
+        id: 5,
+        size: 9,
+        last: true,
+        failed: None,
+        leftover: Some(3),
+    };
+    let welcome = Response::Welcome {
+        minor: 4,
+        share: "a".repeat(32),
+        generation: "b".repeat(32),
+        version: 42,
+        first_contact: false,
+        keeps_setid: Some(true),
+    };
+    vec![
+        ("recipe-leftover", recipe, vec![3; 20]),
+        ("welcome-leftovers", welcome, vec![0x50; 32 + 2 * 16]),
     ]
 }
 
@@ -519,21 +590,32 @@ fn any_request() -> impl Strategy<Value = Request> {
             based_on,
             ops
         }),
-        (number(), proptest::option::of(any_bytes()))
-            .prop_map(|(upload, base)| Request::UploadOpen { upload, base }),
+        (
+            number(),
+            proptest::option::of(any_bytes()),
+            proptest::option::of(any_bytes()),
+            proptest::option::of((number(), number()))
+        )
+            .prop_map(|(upload, base, path, leftover)| Request::UploadOpen {
+                upload,
+                base,
+                path,
+                leftover: leftover.map(|(mark, length)| Continued { mark, length }),
+            }),
         number().prop_map(|upload| Request::UploadData { upload }),
         (number(), number()).prop_map(|(upload, size)| Request::UploadClose { upload, size }),
         number().prop_map(|upload| Request::UploadAbort { upload }),
         (number(), any_bytes(), proptest::option::of(any_bytes()))
             .prop_map(|(id, path, after)| Request::List { id, path, after }),
-        (number(), any_bytes(), any::<u32>(), number()).prop_map(|(id, path, block, seed)| {
-            Request::Recipe {
+        (number(), any_bytes(), any::<u32>(), number(), any::<bool>()).prop_map(
+            |(id, path, block, seed, leftover)| Request::Recipe {
                 id,
                 path,
                 block,
                 seed,
+                leftover,
             }
-        }),
+        ),
     ]
 }
 
@@ -606,14 +688,20 @@ fn any_response() -> impl Strategy<Value = Response> {
                 more,
                 found
             }),
-        (number(), number(), any::<bool>(), fault()).prop_map(|(id, size, last, failed)| {
-            Response::Recipe {
+        (
+            number(),
+            number(),
+            any::<bool>(),
+            fault(),
+            any::<Option<u64>>()
+        )
+            .prop_map(|(id, size, last, failed, leftover)| Response::Recipe {
                 id,
                 size,
                 last,
                 failed,
-            }
-        }),
+                leftover,
+            }),
     ]
 }
 

@@ -9,12 +9,15 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub(super) struct Asked(Mutex<Option<HashMap<u64, Waiting>>>);
 
+/// A recipe, and the mark of the leftover that it is of.
+pub(super) type Answer = (Recipe, Option<u64>);
+
 #[derive(Debug)]
 struct Waiting {
     block: u32,
     seed: u64,
     collector: Option<RecipeCollector>,
-    reply: oneshot::Sender<Recipe>,
+    reply: oneshot::Sender<Answer>,
 }
 
 impl Asked {
@@ -24,7 +27,7 @@ impl Asked {
 
     /// Waits for the recipe of a request that is about to be sent. The answer never comes when there is none or the
     /// session ends.
-    pub(super) fn expect(&self, id: u64, block: u32, seed: u64) -> oneshot::Receiver<Recipe> {
+    pub(super) fn expect(&self, id: u64, block: u32, seed: u64) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
             block,
@@ -36,8 +39,15 @@ impl Asked {
         answer
     }
 
-    /// Takes a part in. What does not hang together ends the waiting.
-    pub(super) fn part(&self, id: u64, size: u64, last: bool, failed: bool, body: &[u8]) {
+    /// Takes a part in, of a request and the leftover that it is about. What does not hang together ends the waiting.
+    pub(super) fn part(
+        &self,
+        (id, mark): (u64, Option<u64>),
+        size: u64,
+        last: bool,
+        failed: bool,
+        body: &[u8],
+    ) {
         self.with(|all| {
             let mut waiting = all.remove(&id)?;
             if failed {
@@ -50,7 +60,7 @@ impl Asked {
             let mut collector = collector.ok()?;
             collector.push(body).ok()?;
             if last {
-                drop(waiting.reply.send(collector.finish().ok()?));
+                drop(waiting.reply.send((collector.finish().ok()?, mark)));
                 return None;
             }
             waiting.collector = Some(collector);
@@ -87,11 +97,11 @@ mod tests {
         ] {
             let mut body = Vec::new();
             pack_blocks(part, &mut body);
-            asked.part(3, 10_000, last, false, &body);
+            asked.part((3, Some(9)), 10_000, last, false, &body);
         }
-        assert_eq!(answer.try_recv().unwrap(), recipe);
+        assert_eq!(answer.try_recv().unwrap(), (recipe, Some(9)));
         let mut never = asked.expect(4, 4096, 7);
-        asked.part(4, 10_000, false, false, &[0; 3]);
+        asked.part((4, None), 10_000, false, false, &[0; 3]);
         assert!(never.try_recv().is_err());
         asked.close();
         assert!(asked.expect(5, 4096, 7).try_recv().is_err());

@@ -11,9 +11,9 @@ use crate::engine::client::Welcome;
 use crate::host::setid::SetIds;
 use crate::host::tls::Rejection;
 use crate::host::{clock, random};
-use crate::model::Sum;
-use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
-use crate::wire::{BodyReader, Code, Frame, MINOR_RENEW, Request, Response};
+use crate::model::limits::{KEEPALIVE_SECONDS, MAX_LEFTOVERS, UPLOAD_WINDOW};
+use crate::model::{LeftoverKey, Sum};
+use crate::wire::{Code, Frame, MINOR_LEFTOVER, MINOR_RENEW, Request, Response};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -218,6 +218,7 @@ async fn session(
         outbox,
         window: Arc::clone(&window),
         asked: Arc::new(Asked::new()),
+        resumes: false,
     };
     let met = Met {
         server_id: &connection.server_id,
@@ -313,8 +314,7 @@ async fn talk(
                 ref share,
                 ..
             } => {
-                let (Some(link), Ok(sum)) = (link.take(), BodyReader::new(&frame.body).digest())
-                else {
+                let Some((link, sum, leftovers)) = greeting(&mut link, minor, &frame.body) else {
                     return End::Lost("the server broke the protocol".to_owned());
                 };
                 *served = true;
@@ -322,9 +322,10 @@ async fn talk(
                 dial.setids.set_kept(keeps_setid.unwrap_or(true));
                 welcomed(dial, met, minor);
                 let welcome = Welcome {
-                    sum: Sum::of(sum.0),
+                    sum,
                     version,
                     first_contact,
+                    leftovers,
                 };
                 Input::Connected {
                     link,
@@ -345,8 +346,9 @@ async fn talk(
                 size,
                 last,
                 failed,
+                leftover,
             } => {
-                asked.part(id, size, last, failed.is_some(), &frame.body);
+                asked.part((id, leftover), size, last, failed.is_some(), &frame.body);
                 continue;
             }
             Response::Received { bytes } => {
@@ -363,6 +365,22 @@ async fn talk(
             return End::Stopped;
         }
     }
+}
+
+/// The body of a welcome: the sum of the share's tree, and the keys of its leftovers. With the way that is open now.
+fn greeting(
+    link: &mut Option<Link>,
+    minor: u16,
+    body: &[u8],
+) -> Option<(Link, Sum, Vec<LeftoverKey>)> {
+    let (sum, keys) = body.split_first_chunk()?;
+    let (keys, []) = keys.as_chunks() else {
+        return None;
+    };
+    let keys = keys.iter().take(MAX_LEFTOVERS).copied();
+    let mut link = link.take()?;
+    link.resumes = minor >= MINOR_LEFTOVER;
+    Some((link, Sum::of(*sum), keys.map(LeftoverKey).collect()))
 }
 
 /// Takes note of a session that is open.

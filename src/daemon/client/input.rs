@@ -19,6 +19,8 @@ pub(super) struct Link {
     pub(super) window: Arc<Semaphore>,
     /// Recipes that were asked for.
     pub(super) asked: Arc<Asked>,
+    /// Whether the server keeps what is left of uploads.
+    pub(super) resumes: bool,
 }
 
 /// What the engine's thread is told.

@@ -6,8 +6,11 @@ use crate::delta::Instruction;
 use crate::engine::client::ReadOutcome;
 use crate::model::RelPath;
 use crate::model::limits::MAX_PIECE;
-use crate::wire::{Request, WirePath};
+use crate::wire::{Continued, Request, WirePath};
 use tokio::runtime::Handle;
+
+/// Bytes that one piece has the server copy at most.
+const COPY: usize = 64 * 1024 * 1024;
 
 /// Why a reading stopped, with what the engine is told; nothing when the session is gone and nobody listens.
 pub(super) enum Stop {
@@ -24,21 +27,30 @@ pub(super) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    /// Begins an upload, by differences from the server's version at `base` if there is one.
+    /// Begins an upload for a path, by differences from the server's version at `base` and from what it has left of another,
+    /// if there are such.
     pub(super) fn open(
         link: &'a Link,
         runtime: &'a Handle,
         upload: u64,
-        base: Option<&RelPath>,
+        (base, path): (Option<&RelPath>, &RelPath),
+        leftover: Option<Continued>,
     ) -> Result<Self, Stop> {
         let base = base.map(WirePath::from);
+        let path = link.resumes.then(|| WirePath::from(path));
         let sender = Self {
             link,
             upload,
             body: Vec::new(),
             runtime,
         };
-        sender.send(&Request::UploadOpen { upload, base }, Vec::new())?;
+        let open = Request::UploadOpen {
+            upload,
+            base,
+            path,
+            leftover,
+        };
+        sender.send(&open, Vec::new())?;
         Ok(sender)
     }
 
@@ -48,8 +60,21 @@ impl<'a> Sender<'a> {
         self.send(&Request::UploadAbort { upload }, Vec::new())
     }
 
-    /// One more instruction.
+    /// One more instruction. Long copies go in pieces: the server ends between two pieces when it has to, and other
+    /// uploads have their turn.
     pub(super) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
+        if let Instruction::Copy { offset, length } = *instruction
+            && length > COPY as u64
+        {
+            for done in (0..length).step_by(COPY) {
+                self.instruction(&Instruction::Copy {
+                    offset: offset + done,
+                    length: (length - done).min(COPY as u64),
+                })?;
+                self.flush()?;
+            }
+            return Ok(());
+        }
         if let Instruction::Literal(bytes) = instruction
             && self.body.len() + bytes.len() > MAX_PIECE
         {

@@ -1,6 +1,7 @@
 //! Readers of large files: each file is read once or twice through one descriptor, cut into instructions and sent in
 //! pieces on the bulk queue, where small changes overtake it.
 
+use super::asked::Answer;
 use super::mirror::{Input, Link};
 use super::sender::{Sender, Stop};
 use crate::daemon::pump::Outgoing;
@@ -11,7 +12,7 @@ use crate::host::random;
 use crate::host::recipes::RecipeStore;
 use crate::host::source::{SourceRoot, stat_again};
 use crate::model::{Digest, RelPath};
-use crate::wire::{Request, WirePath};
+use crate::wire::{Continued, Request, WirePath};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -23,6 +24,15 @@ use tokio_util::sync::CancellationToken;
 const CHUNK: usize = 256 * 1024;
 /// After so many chunks, whether the file still is what it was.
 const CHECK: usize = 256;
+
+/// What the server has of a file.
+struct Old<'a> {
+    /// The path of its version in view.
+    base: Option<&'a RelPath>,
+    /// The recipe of that, or of what an upload has left, continued by that.
+    recipe: Option<Arc<Recipe>>,
+    leftover: Option<Continued>,
+}
 
 /// A file to be sent over a session.
 pub(super) struct Job {
@@ -100,19 +110,11 @@ impl Reader {
             }
             file.rewind().map_err(|error| failed(&error))?;
         }
-        let old = job.job.base.as_ref().and_then(|(path, digest)| {
-            let block = block_size_or(self.block_size, size);
-            let recipe = self.recipes.get(digest);
-            let recipe = recipe.filter(|recipe| recipe.suits(size, block));
-            Some((path, recipe.or_else(|| self.ask(job, path, size))?))
-        });
-        let base = old.as_ref().map(|(path, _)| *path);
-        let mut sender = Sender::open(&job.link, &self.runtime, job.job.upload, base)?;
-        let sent = self.send(
-            (&mut file, &found, &mut buffer),
-            old.map(|(_, old)| old),
-            &mut sender,
-        );
+        let old = self.old(job, size);
+        let paths = (old.base, &job.job.path);
+        let upload = job.job.upload;
+        let mut sender = Sender::open(&job.link, &self.runtime, upload, paths, old.leftover)?;
+        let sent = self.send((&mut file, &found, &mut buffer), old.recipe, &mut sender);
         if let Err(Stop::Outcome(_)) = &sent {
             sender.abort()?;
         }
@@ -200,21 +202,41 @@ impl Reader {
         Ok(encoded.digest)
     }
 
-    /// Asks the server for the recipe of its version of a file, where this side has lost it.
-    fn ask(&self, job: &Job, path: &RelPath, size: u64) -> Option<Arc<Recipe>> {
+    /// What the server has that the file can be made of.
+    fn old<'a>(&self, job: &'a Job, size: u64) -> Old<'a> {
         let block = block_size_or(self.block_size, size);
-        let seed = seed();
-        let id = job.job.upload;
-        let answer = job.link.asked.expect(id, block, seed);
-        let request = Request::Recipe {
-            id,
-            path: WirePath::from(path),
-            block,
-            seed,
+        let base = job.job.base.as_ref().and_then(|(path, digest)| {
+            let ask = || ask(job, path, (block, seed()), false, &self.runtime);
+            let recipe = self.recipes.get(digest);
+            let recipe = recipe.filter(|recipe| recipe.suits(size, block));
+            Some((path, recipe.or_else(|| Some(Arc::new(ask()?.0)))?))
+        });
+        let in_view = Old {
+            base: base.as_ref().map(|(path, _)| *path),
+            recipe: base.map(|(_, recipe)| recipe),
+            leftover: None,
         };
-        let frame = Outgoing::new(&request, Vec::new());
-        job.link.outbox.urgent.blocking_send(frame).ok()?;
-        self.runtime.block_on(answer).ok().map(Arc::new)
+        if !job.job.resume || !job.link.resumes {
+            return in_view;
+        }
+        let recipe = in_view.recipe.as_ref();
+        let kind = recipe.map_or_else(|| (block, seed()), |old| (old.block(), old.seed()));
+        let Some((left, Some(mark))) = ask(job, &job.job.path, kind, true, &self.runtime) else {
+            return in_view;
+        };
+        let (all, length) = match recipe.map(|old| left.continued_by(old)) {
+            Some(Some(continued)) => continued,
+            Some(None) => return in_view,
+            None => {
+                let size = left.size();
+                (left, size)
+            }
+        };
+        Old {
+            recipe: Some(Arc::new(all)),
+            leftover: Some(Continued { mark, length }),
+            ..in_view
+        }
     }
 
     /// Feeds as many bytes of a file as it had, in chunks from front to back, and says whether it is still the same or
@@ -274,6 +296,35 @@ impl Reader {
             Err(changed())
         }
     }
+}
+
+/// Asks the server for the recipe of its version of a file, where this side has lost it, or of what an upload has left of
+/// one. The size of its blocks and the seed are this side's choice.
+fn ask(
+    job: &Job,
+    path: &RelPath,
+    (block, seed): (u32, u64),
+    leftover: bool,
+    runtime: &Handle,
+) -> Option<Answer> {
+    let id = job.job.upload;
+    let answer = job.link.asked.expect(id, block, seed);
+    let request = Request::Recipe {
+        id,
+        path: WirePath::from(path),
+        block,
+        seed,
+        leftover,
+    };
+    let frame = Outgoing::new(&request, Vec::new());
+    // What was given up is left when the server has heard so, which is told by the queue for large files.
+    let queue = if leftover {
+        &job.link.outbox.bulk
+    } else {
+        &job.link.outbox.urgent
+    };
+    queue.blocking_send(frame).ok()?;
+    runtime.block_on(answer).ok()
 }
 
 /// What became of a file while it was read.

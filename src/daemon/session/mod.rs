@@ -4,6 +4,7 @@
 //! bounded, by messages and by bytes: beyond its window nothing more is read from a peer until something is done with.
 
 mod commit;
+mod large;
 mod open;
 mod permitted;
 mod progress;
@@ -199,12 +200,20 @@ impl Session {
     fn start(held: Held, outbox: &Outbox, guest: Guest, window: u64) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (uploads, uploads_out) = mpsc::channel(REQUESTS);
-        let (recipes, recipes_out) = mpsc::channel(REQUESTS);
+        let (recipes, recipes_out) = mpsc::channel::<RecipeJob>(REQUESTS);
         let flow = Arc::new(Flow::default());
         let halt = CancellationToken::new();
         let dead = CancellationToken::new();
         let mut ends = start_committing(&held, jobs_out, outbox, &flow, &halt, &dead)?;
-        let more = start_uploading(&held, uploads_out, outbox, &flow, &halt, &dead)?;
+        let more = start_uploading(
+            &held,
+            uploads_out,
+            recipes.clone(),
+            outbox,
+            &flow,
+            &halt,
+            &dead,
+        )?;
         ends.extend(more);
         ends.push(start_recipes(&held, recipes_out, outbox, &flow, &halt)?);
         Ok(Self {
@@ -330,6 +339,7 @@ impl Session {
                 path,
                 block,
                 seed,
+                leftover,
             } => {
                 let job = RecipeJob {
                     id,
@@ -337,19 +347,19 @@ impl Session {
                     block,
                     seed,
                     after: self.sent,
+                    leftover,
                 };
-                let sent = self.recipes.send(job).await;
-                sent.map_err(|_| SessionError::dead_thread())?;
+                self.recipe(job).await?;
             }
             Request::Settled {} => self.job(Job::Settled).await?,
-            Request::UploadOpen { upload, base } => {
-                let base = base.as_ref().map(wire_path).transpose()?;
-                self.upload(UploadJob::Open {
-                    upload,
-                    base,
-                    after: self.sent,
-                })
-                .await?;
+            Request::UploadOpen {
+                upload,
+                base,
+                path,
+                leftover,
+            } => {
+                let origin = (base.as_ref(), path.as_ref(), leftover);
+                self.open_upload(upload, origin).await?;
             }
             Request::UploadData { upload } => {
                 let body = frame.body;
@@ -362,27 +372,9 @@ impl Session {
         Ok(())
     }
 
-    async fn close(&mut self, upload: u64, size: u64, body: &[u8]) -> Result<(), SessionError> {
-        let mut body = crate::wire::BodyReader::new(body);
-        let bad = |error: crate::wire::BodyError| SessionError::Protocol(error.to_string());
-        let digest = body.digest().map_err(bad)?;
-        body.finish().map_err(bad)?;
-        let job = UploadJob::Close {
-            upload,
-            size,
-            digest,
-        };
-        self.upload(job).await
-    }
-
     async fn job(&mut self, job: Job) -> Result<(), SessionError> {
         self.sent += 1;
         let sent = self.jobs.send(job).await;
-        sent.map_err(|_| SessionError::dead_thread())
-    }
-
-    async fn upload(&mut self, job: UploadJob) -> Result<(), SessionError> {
-        let sent = self.uploads.send(job).await;
         sent.map_err(|_| SessionError::dead_thread())
     }
 }

@@ -85,6 +85,8 @@ mod tests {
         let open = Request::UploadOpen {
             upload: 1,
             base: Some(path()),
+            path: None,
+            leftover: None,
         };
         let list = Request::List {
             id: 1,
@@ -96,6 +98,7 @@ mod tests {
             path: path(),
             block: 4096,
             seed: 0,
+            leftover: false,
         };
         let csr = String::new();
         let visit = Visit {

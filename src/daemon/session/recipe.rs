@@ -27,6 +27,8 @@ pub(super) struct RecipeJob {
     pub(super) seed: u64,
     /// The file is what its path stands for after so many jobs.
     pub(super) after: u64,
+    /// It is of what an upload has left of the path.
+    pub(super) leftover: bool,
 }
 
 /// Starts the thread. What it ends with.
@@ -50,8 +52,14 @@ pub(super) fn start_recipes(
                 id: job.id,
                 size: 0,
                 sent: 0,
+                mark: None,
             };
-            match answer.make(&held, &job) {
+            let made = if job.leftover {
+                answer.make_of_leftover(&held, &job)
+            } else {
+                answer.make(&held, &job)
+            };
+            match made {
                 Ok(blocks) => answer.end(&blocks, None),
                 Err(error) => answer.end(&[], Some(error)),
             }
@@ -69,6 +77,8 @@ struct Answer<'a> {
     size: u64,
     /// How many blocks were sent.
     sent: usize,
+    /// The leftover that it is of.
+    mark: Option<u64>,
 }
 
 impl Answer<'_> {
@@ -81,6 +91,31 @@ impl Answer<'_> {
         let FoundKind::File { size } = found.kind else {
             return Err(StoreError::changed("it is not a regular file"));
         };
+        let mut builder = self.begin(job, size)?;
+        let read = store.read(&job.path, &mut |bytes| self.take(&mut builder, bytes))?;
+        if read.kind != (FoundKind::File { size }) {
+            return Err(StoreError::changed("it changed while it was read"));
+        }
+        Ok(builder.finish().blocks().to_vec())
+    }
+
+    /// Reads what an upload has left, in the same way.
+    fn make_of_leftover(&mut self, held: &Held, job: &RecipeJob) -> Result<Vec<Block>, StoreError> {
+        let store = held.share.store();
+        let Some(leftover) = store.leftover(&job.path) else {
+            return Err(StoreError::changed("no upload has left anything of it"));
+        };
+        self.mark = Some(leftover.mark);
+        let mut builder = self.begin(job, leftover.size)?;
+        let mut sink = |bytes: &[u8]| {
+            self.take(&mut builder, bytes);
+            !self.halt.is_cancelled()
+        };
+        store.read_leftover(&job.path, leftover, &mut sink)?;
+        Ok(builder.finish().blocks().to_vec())
+    }
+
+    fn begin(&mut self, job: &RecipeJob, size: u64) -> Result<RecipeBuilder, StoreError> {
         if !is_block_size(job.block) || block_count(size, job.block).is_err() {
             let message = format!("no recipe of it has blocks of {} bytes", job.block);
             return Err(StoreError::new(Fault::Unrepresentable, message));
@@ -88,17 +123,15 @@ impl Answer<'_> {
         self.size = size;
         let mut builder = RecipeBuilder::new(job.block, job.seed);
         builder.reserve(size);
-        let read = store.read(&job.path, &mut |bytes| {
-            // A session that ends does not wait for a large file to be hashed; the reading itself is quick.
-            if !self.halt.is_cancelled() {
-                builder.update(bytes);
-                self.send_full(builder.blocks());
-            }
-        })?;
-        if read.kind != (FoundKind::File { size }) {
-            return Err(StoreError::changed("it changed while it was read"));
+        Ok(builder)
+    }
+
+    fn take(&mut self, builder: &mut RecipeBuilder, bytes: &[u8]) {
+        // A session that ends does not wait for a large file to be hashed; the reading itself is quick.
+        if !self.halt.is_cancelled() {
+            builder.update(bytes);
+            self.send_full(builder.blocks());
         }
-        Ok(builder.finish().blocks().to_vec())
     }
 
     /// Sends as many messages as can be filled.
@@ -131,6 +164,7 @@ impl Answer<'_> {
             size: self.size,
             last,
             failed,
+            leftover: self.mark,
         };
         // The peer is gone; the reader sees it too.
         drop(

@@ -1,5 +1,7 @@
 //! A session over a pipe with a client written by hand, on a real directory.
 
+mod leftovers;
+
 use super::{SessionError, Terms, serve};
 use crate::daemon::pump::FrameReader;
 use crate::daemon::share::{Shares, Upkeep};
@@ -352,8 +354,16 @@ async fn an_upload_is_built_from_its_base_and_placed_by_a_put() {
         instruction.pack(&mut piece);
     }
     let base = Some(text("big"));
-    peer.send(&Request::UploadOpen { upload: 3, base }, &[])
-        .await;
+    peer.send(
+        &Request::UploadOpen {
+            upload: 3,
+            base,
+            path: None,
+            leftover: None,
+        },
+        &[],
+    )
+    .await;
     peer.send(&Request::UploadData { upload: 3 }, &piece).await;
     let size = new.len() as u64;
     let close = Request::UploadClose { upload: 3, size };
@@ -393,7 +403,16 @@ async fn uploads_that_fail_are_answered_once_and_leave_nothing() {
     Instruction::Literal(b"x").pack(&mut bomb);
     for upload in [1, 2] {
         let base = (upload == 2).then(|| text("missing"));
-        peer.send(&Request::UploadOpen { upload, base }, &[]).await;
+        peer.send(
+            &Request::UploadOpen {
+                upload,
+                base,
+                path: None,
+                leftover: None,
+            },
+            &[],
+        )
+        .await;
         peer.send(&Request::UploadData { upload }, &bomb).await;
         let close = Request::UploadClose { upload, size: 1 };
         peer.send(&close, &[0; 32]).await;
@@ -415,6 +434,8 @@ async fn uploads_that_fail_are_answered_once_and_leave_nothing() {
         let open = Request::UploadOpen {
             upload: 9,
             base: None,
+            path: None,
+            leftover: None,
         };
         peer.send(&open, &[]).await;
     }
@@ -730,6 +751,7 @@ async fn a_recipe_is_that_of_the_file_after_the_changes_before() {
             path: text(path),
             block,
             seed: 11,
+            leftover: false,
         };
         peer.send(&recipe, &[]).await;
     }
@@ -748,6 +770,7 @@ async fn a_recipe_is_that_of_the_file_after_the_changes_before() {
         size: 50_000,
         last: true,
         failed: None,
+        leftover: None,
     };
     assert_eq!(recipe, wanted);
     let mut builder = RecipeBuilder::new(4096, 11);

@@ -2,9 +2,10 @@
 
 use super::SessionError;
 use super::progress::Flow;
+use super::recipe::RecipeJob;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::Held;
-use crate::engine::ports::{Store, StoreError};
+use crate::engine::ports::{Origin, Store, StoreError};
 use crate::engine::server::{Finished, Growing, UploadError};
 use crate::host::disk::DiskUpload;
 use crate::host::thread;
@@ -31,6 +32,10 @@ pub(super) enum UploadJob {
     Open {
         upload: u64,
         base: Option<RelPath>,
+        /// The path that it is for.
+        path: Option<RelPath>,
+        /// The leftover of the path that it builds on, by its mark, and how many of its bytes count.
+        leftover: Option<(u64, u64)>,
         /// The base is what its path stands for after so many jobs.
         after: u64,
     },
@@ -46,6 +51,8 @@ pub(super) enum UploadJob {
     Abort {
         upload: u64,
     },
+    /// A recipe of what was left by the uploads before.
+    Recipe(RecipeJob),
 }
 
 type Push = Box<dyn FnOnce() + Send>;
@@ -54,6 +61,7 @@ type Push = Box<dyn FnOnce() + Send>;
 pub(super) fn start_uploading(
     held: &Held,
     jobs: mpsc::Receiver<UploadJob>,
+    recipes: mpsc::Sender<RecipeJob>,
     outbox: &Outbox,
     flow: &Arc<Flow>,
     halt: &CancellationToken,
@@ -63,6 +71,7 @@ pub(super) fn start_uploading(
     let uploading = Uploading {
         held: held.clone(),
         jobs,
+        recipes,
         outbox: outbox.clone(),
         flow: Arc::clone(flow),
         halt: halt.clone(),
@@ -93,6 +102,7 @@ struct Open {
 struct Uploading {
     held: Held,
     jobs: mpsc::Receiver<UploadJob>,
+    recipes: mpsc::Sender<RecipeJob>,
     outbox: Outbox,
     flow: Arc<Flow>,
     halt: CancellationToken,
@@ -111,6 +121,7 @@ impl Uploading {
             }
             self.take(job)?;
             while self.untold < TELL_BYTES
+                && !self.halt.is_cancelled()
                 && let Ok(job) = self.jobs.try_recv()
             {
                 self.take(job)?;
@@ -125,8 +136,17 @@ impl Uploading {
             UploadJob::Open {
                 upload,
                 base,
+                path,
+                leftover,
                 after,
-            } => self.open(upload, base.as_ref(), after),
+            } => {
+                let origin = Origin {
+                    base: base.as_ref(),
+                    path: path.as_ref(),
+                    leftover,
+                };
+                self.open(upload, &origin, after)
+            }
             UploadJob::Data { upload, body } => self.data(upload, &body),
             UploadJob::Close {
                 upload,
@@ -138,15 +158,14 @@ impl Uploading {
                 drop(self.flow.take_upload(upload));
                 Ok(())
             }
+            UploadJob::Recipe(job) => {
+                let sent = self.recipes.blocking_send(job);
+                sent.map_err(|_| SessionError::dead_thread())
+            }
         }
     }
 
-    fn open(
-        &mut self,
-        upload: u64,
-        base: Option<&RelPath>,
-        after: u64,
-    ) -> Result<(), SessionError> {
+    fn open(&mut self, upload: u64, origin: &Origin<'_>, after: u64) -> Result<(), SessionError> {
         if self.open.contains_key(&upload) {
             return Err(SessionError::Protocol(format!(
                 "upload {upload} is open already"
@@ -157,11 +176,11 @@ impl Uploading {
                 "more than {MAX_UPLOADS} uploads are open"
             )));
         }
-        if base.is_some() {
+        if origin.base.is_some() {
             self.tell_written();
             self.flow.wait(|reached| reached.jobs >= after);
         }
-        match self.held.share.store().open_upload(base) {
+        match self.held.share.store().open_upload(origin) {
             Ok(opened) => {
                 let growing = Growing::new(opened);
                 self.open.insert(upload, Open { growing, pushed: 0 });
@@ -189,7 +208,9 @@ impl Uploading {
             }
         }
         if let Some(error) = ended {
-            self.open.remove(&upload);
+            if let Some(open) = self.open.remove(&upload) {
+                open.growing.discard();
+            }
             self.staged(upload, Some(&error));
         }
         let bytes = body.len() as u64;

@@ -1,12 +1,12 @@
 //! What a session does with the share that it holds.
 
 use super::{Refusal, Share, lock};
-use crate::engine::ports::StoreError;
+use crate::engine::ports::{Store, StoreError};
 use crate::engine::server::{Applied, Group, Listing, Server};
 use crate::host::clock;
 use crate::host::disk::{DiskStore, Staged};
 use crate::model::{Name, RelPath};
-use crate::wire::{Code, Response};
+use crate::wire::{Code, MINOR_LEFTOVER, Response};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use tokio::time::Instant;
@@ -49,6 +49,11 @@ impl Held {
             let lease = lock(&self.share.lease);
             (lease.meta.id.clone(), lease.meta.settled)
         };
+        let leftovers = if minor >= MINOR_LEFTOVER {
+            self.share.store().leftovers()
+        } else {
+            Vec::new()
+        };
         let mut core = self.core()?;
         let keep = || {
             let time = humantime::format_rfc3339_seconds(clock::wall()).to_string();
@@ -68,7 +73,9 @@ impl Held {
             first_contact: !settled,
             keeps_setid: None,
         };
-        Ok((welcome, core.root_sum().to_bytes().to_vec()))
+        let mut body = core.root_sum().to_bytes().to_vec();
+        leftovers.iter().for_each(|key| body.extend(key.0));
+        Ok((welcome, body))
     }
 
     /// Brings a large group into view; see [`Server::begin`].

@@ -42,7 +42,7 @@ use links::Links;
 use poll::Unwatched;
 use root::Root;
 use scans::Scans;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// What the engine wants done.
@@ -156,7 +156,7 @@ pub struct ClientEngine {
     ready: Vec<u64>,
     /// Large files that wait for their turn, the oldest first.
     large: Queue,
-    no_delta: BTreeSet<Key>,
+    known: uploads::Known,
     links: Links,
     flushes: Vec<(u64, u64)>,
     troubles: BTreeMap<Key, Trouble>,
@@ -202,7 +202,7 @@ impl ClientEngine {
             uploads: BTreeMap::new(),
             ready: Vec::new(),
             large: Queue::new(settings.timing),
-            no_delta: BTreeSet::new(),
+            known: uploads::Known::default(),
             links: Links::default(),
             flushes: Vec::new(),
             troubles: BTreeMap::new(),

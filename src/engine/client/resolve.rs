@@ -116,7 +116,7 @@ impl ClientEngine {
         self.left_link(key, None, now);
         self.skipped.remove(key);
         self.troubles.remove(key);
-        self.no_delta.remove(key);
+        self.known.whole.remove(key);
         let Some(id) = self.view.child(key.dir, key.name.as_bytes()) else {
             return;
         };

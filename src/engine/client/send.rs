@@ -2,7 +2,7 @@
 
 use super::{Batch, ClientEngine, Output, Phase, ProtocolError, Sent, Trouble};
 use crate::debounce::{Key, Wait};
-use crate::model::Fault;
+use crate::model::{Fault, LeftoverKey};
 use crate::wire::{Code, Failed, Op, Request};
 use std::time::Duration;
 
@@ -114,6 +114,12 @@ impl ClientEngine {
     /// The server could not apply a change: the view is wrong about it, and is compared.
     fn refused(&mut self, key: Key, mut wait: Wait, failure: &Failed, now: Duration) {
         self.resync = true;
+        if let Some(dir) = self.view.path(key.dir)
+            && let Ok(path) = dir.join(&key.name)
+        {
+            // It may have been a large file, which the server still has.
+            self.left(LeftoverKey::of(&path));
+        }
         match (failure.code.fault(), &failure.code) {
             (Fault::Full | Fault::ReadOnly, Code::Fault(_)) => {
                 self.paused = Some((failure.message.clone(), now + PAUSE));

@@ -1,7 +1,7 @@
 //! One session with the server: its begin and end, its messages, and what is said when nothing is left to do.
 
 use super::{ClientEngine, Output, Phase};
-use crate::model::Sum;
+use crate::model::{LeftoverKey, Sum};
 use crate::wire::{BodyReader, Request, Response};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ pub struct Welcome {
     pub version: u64,
     /// Whether the share was filled by somebody else so far.
     pub first_contact: bool,
+    /// The keys of paths of which the server keeps what an upload has left.
+    pub leftovers: Vec<LeftoverKey>,
 }
 
 impl ClientEngine {
@@ -24,6 +26,7 @@ impl ClientEngine {
         self.told = false;
         self.paused = None;
         self.resync = false;
+        self.known.leftovers = welcome.leftovers.iter().copied().collect();
         if welcome.sum == self.view.root_sum() {
             self.go_live();
         } else {

@@ -323,6 +323,7 @@ impl Bench {
             sum: self.server.tree().root_sum(),
             version: 0,
             first_contact: false,
+            leftovers: Vec::new(),
         };
         self.engine.connected(&welcome, &mut out);
         self.take(out);

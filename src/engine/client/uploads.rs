@@ -1,51 +1,28 @@
 //! Large files: read and sent by a job outside, staged by the server, and put in place here.
 
+mod reading;
+
+pub use reading::{ReadOutcome, UploadJob};
+
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};
 use crate::engine::client::resolve::is_empty;
 use crate::engine::client::scan::is_clean;
-use crate::engine::source::{Found, FoundKind, Place, Source};
+use crate::engine::source::{Found, FoundKind, Source};
 use crate::index::{Node, NodeId};
-use crate::model::{Digest, Entry, Fault, Kind, Name, RelPath};
+use crate::model::limits::MAX_LEFTOVERS;
+use crate::model::{Digest, Entry, Fault, Kind, LeftoverKey, RelPath};
 use crate::wire::{Content, Failed, Op, Request, WirePath};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A large file to be read and sent.
-#[derive(Clone, Debug)]
-pub struct UploadJob {
-    /// The upload's id on the wire.
-    pub upload: u64,
-    /// Its directory on the local disk.
-    pub place: Place,
-    /// Its name there.
-    pub name: Name,
-    /// Contents that the server holds already, with their sizes: if the file is one of them, nothing is sent.
-    pub known: Vec<(u64, Digest)>,
-    /// The server's version of the file, by path and digest: only what differs from it is sent.
-    pub base: Option<(RelPath, Digest)>,
-}
-
-/// How the reading of a large file ended.
-#[derive(Clone, Debug)]
-pub enum ReadOutcome {
-    /// It was read without change, and everything was sent.
-    Sent {
-        /// What `fstat` said.
-        found: Found,
-        /// Its content digest.
-        digest: Digest,
-    },
-    /// It is one of the known contents; nothing was sent.
-    Known {
-        /// What `fstat` said.
-        found: Found,
-        /// Its content digest.
-        digest: Digest,
-    },
-    /// It changed while it was read, or is no regular file any more.
-    Changed,
-    /// The system refused to read it.
-    Failed(String),
+/// What is known of the server beyond its tree.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Files that are sent whole: it could not make them of what it has.
+    pub(super) whole: BTreeSet<Key>,
+    /// Paths of which it may have what an upload has left.
+    pub(super) leftovers: BTreeSet<LeftoverKey>,
 }
 
 /// A large file under way.
@@ -54,6 +31,8 @@ pub(super) struct Upload {
     pub(super) key: Key,
     pub(super) wait: Wait,
     inode: (u64, i64),
+    /// By what the server finds what is left of it.
+    leftover: LeftoverKey,
     read: Option<(Found, Digest)>,
     /// The server has it complete.
     staged: bool,
@@ -117,9 +96,12 @@ impl ClientEngine {
             .into_iter()
             .chain(twin.and_then(|id| self.view.get(id)).and_then(content))
             .collect();
+        let whole = self.known.whole.contains(&key);
         let base = base
-            .filter(|_| !self.no_delta.contains(&key))
+            .filter(|_| !whole)
             .map(|(_, digest)| (path.clone(), digest));
+        let leftover = LeftoverKey::of(path);
+        let resume = self.known.leftovers.remove(&leftover) && !whole;
         let Some(place) = self.place(key.dir) else {
             return;
         };
@@ -131,6 +113,8 @@ impl ClientEngine {
             name: key.name.clone(),
             known,
             base,
+            path: path.clone(),
+            resume,
         }));
         self.uploads.insert(
             upload,
@@ -138,6 +122,7 @@ impl ClientEngine {
                 key,
                 wait,
                 inode,
+                leftover,
                 read: None,
                 staged: false,
                 outdated: false,
@@ -163,16 +148,38 @@ impl ClientEngine {
                 }
             }
             ReadOutcome::Changed => {
-                if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
+                if let Some(Upload {
+                    key,
+                    wait,
+                    leftover,
+                    ..
+                }) = self.uploads.remove(&upload)
+                {
+                    self.left(leftover);
                     self.reread(key, wait, now);
                 }
             }
             ReadOutcome::Failed(message) => {
-                if let Some(Upload { key, wait, .. }) = self.uploads.remove(&upload) {
+                if let Some(Upload {
+                    key,
+                    wait,
+                    leftover,
+                    ..
+                }) = self.uploads.remove(&upload)
+                {
+                    self.left(leftover);
                     self.fail(key, wait, message, now);
                 }
             }
         }
+    }
+
+    /// An upload was given up: the server keeps what it has of it. The number of paths is bounded by what a server keeps.
+    pub(super) fn left(&mut self, leftover: LeftoverKey) {
+        if self.known.leftovers.len() >= MAX_LEFTOVERS {
+            self.known.leftovers.pop_first();
+        }
+        self.known.leftovers.insert(leftover);
     }
 
     /// The server holds the content already: at this path (then only attributes differ), or at another.
@@ -286,7 +293,7 @@ impl ClientEngine {
                 self.queue.wait(key, now, wait);
             }
             // Perhaps only the old version cannot be used: the next try sends the file whole.
-            _ if self.no_delta.insert(key.clone()) => {
+            _ if self.known.whole.insert(key.clone()) => {
                 wait.event = true;
                 self.queue.wait(key, now, wait);
             }
@@ -310,6 +317,7 @@ impl ClientEngine {
         let Some(Upload {
             key,
             mut wait,
+            leftover,
             read,
             outdated,
             ..
@@ -318,7 +326,7 @@ impl ClientEngine {
             return;
         };
         let Some((found, digest)) = read else { return };
-        self.no_delta.remove(&key);
+        self.known.whole.remove(&key);
         let there = self
             .place(key.dir)
             .and_then(|place| source.look(&place, &key.name).ok().flatten());
@@ -327,6 +335,7 @@ impl ClientEngine {
         });
         if !same || outdated {
             // Gone or replaced meanwhile: what is there now counts.
+            self.left(leftover);
             out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
             wait.event = true;
             self.queue.wait(key, now, wait);
@@ -338,6 +347,7 @@ impl ClientEngine {
             .is_some_and(|there| self.is_being_written(&key, &found, there));
         if hollow || stirred && self.is_young(&wait, now) {
             // Somebody is at work: what was read may be half of a save.
+            self.left(leftover);
             out.push(Output::Send(Request::UploadAbort { upload }, Vec::new()));
             return self.postpone(key, wait, hollow, now);
         }

@@ -77,6 +77,11 @@ impl<U: Upload> Growing<U> {
         self.upload.flusher()
     }
 
+    /// Removes what came of it: it is of no use to a later upload either.
+    pub fn discard(self) {
+        self.upload.discard();
+    }
+
     /// Ends it: the content must be what was announced.
     ///
     /// # Errors
@@ -85,6 +90,8 @@ impl<U: Upload> Growing<U> {
         if self.hasher.finish() == (size, digest) {
             Ok(self.upload)
         } else {
+            // Nobody knows which of its bytes are wrong.
+            self.upload.discard();
             Err(StoreError::changed(
                 "the upload does not have the announced digest",
             ))

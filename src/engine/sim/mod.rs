@@ -9,10 +9,12 @@
 
 mod crash;
 mod ledger;
+mod leftovers;
 mod look;
 mod source;
 mod state;
 mod store;
+mod uploads;
 
 pub use look::root_id;
 pub use source::{Act, Inode, MemSource, Meta, name};

@@ -1,7 +1,8 @@
 //! The state of a store in memory, and its paths.
 
 use super::ledger::{Body, Inode, Ledger};
-use super::store::MemStaged;
+use super::leftovers::Leftovers;
+use super::uploads::MemStaged;
 use crate::engine::ports::{Attributes, StoreError};
 use crate::engine::source::{Found, FoundKind};
 use crate::index::Stat;
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) plans: BTreeMap<u64, Plan>,
     pub(super) refused: Option<(RelPath, Fault)>,
     pub(super) dead: bool,
+    pub(super) leftovers: Leftovers,
 }
 
 pub(super) fn missing() -> StoreError {
@@ -89,7 +91,10 @@ impl State {
         let digest = crate::delta::digest(&bytes);
         let body = Body::File { bytes, digest };
         let inode = self.ledger.make(body, attributes.mode, attributes.mtime);
-        MemStaged { inode }
+        MemStaged {
+            inode,
+            remains: None,
+        }
     }
 
     /// Whether a plain rename cannot replace what is there.

@@ -4,31 +4,19 @@ use super::Dice;
 pub use super::crash::Crash;
 pub use super::ledger::Shown;
 use super::ledger::{Body, Edit, Ledger};
+use super::leftovers::{Leftovers, Remains};
 use super::state::{Plan, State, missing};
-use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError, Upload};
+pub use super::uploads::{MemStaged, MemUpload};
+use crate::engine::ports::{Attributes, Leftover, Origin, Removal, Scanned, Store, StoreError};
 use crate::engine::source::Found;
 use crate::index::Stat;
-use crate::model::{Entry, Fault, Mtime, Name, RelPath};
+use crate::model::{Entry, Fault, LeftoverKey, Mtime, Name, RelPath};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A store in memory. It is shared by its clones, and survives a crash like a disk.
 #[derive(Clone, Debug)]
 pub struct MemStore(Arc<Mutex<State>>);
-
-/// Something in the stage.
-#[derive(Debug)]
-pub struct MemStaged {
-    pub(super) inode: u64,
-}
-
-/// A file that grows in the stage.
-#[derive(Debug)]
-pub struct MemUpload {
-    store: MemStore,
-    bytes: Vec<u8>,
-    base: Option<Arc<[u8]>>,
-}
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -41,6 +29,7 @@ impl Default for MemStore {
             plans: BTreeMap::new(),
             refused: None,
             dead: false,
+            leftovers: Leftovers::default(),
         })))
     }
 }
@@ -84,6 +73,7 @@ impl MemStore {
         state.dead = false;
         state.plans.clear();
         let crash = state.ledger.crash(dice);
+        state.leftovers.crash(dice);
         state.calls.push(format!("crash: {crash:?}"));
         crash
     }
@@ -106,12 +96,12 @@ impl MemStore {
         std::mem::take(&mut self.lock().calls)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call, and fails it if it is to.
-    fn call(&self, what: &str, paths: &[&RelPath]) -> Result<MutexGuard<'_, State>> {
+    pub(super) fn call(&self, what: &str, paths: &[&RelPath]) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
         state.count += 1;
         let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
@@ -202,13 +192,19 @@ impl Store for MemStore {
         let mut state = self.call("stage a directory", &[])?;
         let body = Body::Dir(BTreeMap::new());
         let inode = state.ledger.make(body, attributes.mode, attributes.mtime);
-        Ok(MemStaged { inode })
+        Ok(MemStaged {
+            inode,
+            remains: None,
+        })
     }
 
     fn stage_symlink(&self, target: &[u8], mtime: Mtime) -> Result<MemStaged> {
         let mut state = self.call("stage a link", &[])?;
         let inode = state.ledger.make(Body::Link(target.into()), 0, mtime);
-        Ok(MemStaged { inode })
+        Ok(MemStaged {
+            inode,
+            remains: None,
+        })
     }
 
     fn dress(&self, staged: &MemStaged, attributes: Attributes) -> Result<()> {
@@ -229,14 +225,18 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn place(&self, staged: MemStaged, path: &RelPath, _displaced: &Removal) -> Result<Stat> {
+    fn place(&self, mut staged: MemStaged, path: &RelPath, _displaced: &Removal) -> Result<Stat> {
         let mut state = self.call("place", &[path])?;
         let spot = state.parent(path)?;
         state.ledger.commit(vec![edit(spot, Some(staged.inode))]);
+        state.leftovers.forget(path);
+        staged.remains = None;
         state.stat(staged.inode)
     }
 
-    fn discard(&self, _staged: MemStaged) {}
+    fn discard(&self, mut staged: MemStaged) {
+        staged.remains = None;
+    }
 
     fn rename(&self, from: &RelPath, to: &RelPath, _displaced: &Removal) -> Result<Stat> {
         let mut state = self.call("rename", &[from, to])?;
@@ -316,49 +316,57 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn open_upload(&self, base: Option<&RelPath>) -> Result<MemUpload> {
-        let state = self.call("open an upload", &base.into_iter().collect::<Vec<_>>())?;
-        let base = base.map(|path| state.bytes(state.at(path)?)).transpose()?;
+    fn open_upload(&self, origin: &Origin<'_>) -> Result<MemUpload> {
+        let paths: Vec<&RelPath> = origin.base.into_iter().collect();
+        let mut state = self.call("open an upload", &paths)?;
+        let base = origin.base.map(|path| state.bytes(state.at(path)?));
+        let mut base = base.transpose()?;
+        let older = state.leftovers.take(origin)?;
+        if let Some(older) = &older {
+            base = Some(older.before(base.as_deref()));
+        }
+        drop(state);
         Ok(MemUpload {
             store: self.clone(),
             bytes: Vec::new(),
             base,
+            older,
+            remains: origin.path.map(|path| Remains {
+                store: self.clone(),
+                key: LeftoverKey::of(path),
+            }),
         })
     }
 
-    fn finish_upload(&self, upload: MemUpload) -> Result<MemStaged> {
+    fn leftovers(&self) -> Vec<LeftoverKey> {
+        self.lock().leftovers.keys()
+    }
+
+    fn leftover(&self, path: &RelPath) -> Option<Leftover> {
+        self.lock().leftovers.find(path)
+    }
+
+    fn read_leftover(
+        &self,
+        path: &RelPath,
+        leftover: Leftover,
+        sink: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
+        let bytes = self.lock().leftovers.bytes(path, leftover.mark)?;
+        sink(&bytes);
+        Ok(())
+    }
+
+    fn finish_upload(&self, mut upload: MemUpload) -> Result<MemStaged> {
         let mut state = self.call("finish an upload", &[])?;
         let attributes = Attributes {
             mode: 0o600,
             mtime: Mtime::default(),
         };
-        let staged = state.stage(upload.bytes.into(), attributes);
+        let bytes = std::mem::take(&mut upload.bytes);
+        let mut staged = state.stage(bytes.into(), attributes);
+        staged.remains = upload.remains.take();
         state.ledger.sync_file(staged.inode);
         Ok(staged)
-    }
-}
-
-impl Upload for MemUpload {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        drop(self.store.call("write to an upload", &[])?);
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn copy(&mut self, offset: u64, length: u64, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
-        drop(self.store.call("copy to an upload", &[])?);
-        let range = || {
-            let from = usize::try_from(offset).ok()?;
-            let to = from.checked_add(usize::try_from(length).ok()?)?;
-            self.base.as_ref()?.get(from..to)
-        };
-        let bytes = range().ok_or_else(|| StoreError::changed("the base is shorter"))?;
-        sink(bytes);
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flusher(&self) -> Box<dyn FnOnce() + Send> {
-        Box::new(|| ())
     }
 }

@@ -4,27 +4,30 @@
 //! later leads nowhere.
 
 mod commit;
+mod leftovers;
 mod look;
+mod older;
+mod private;
 mod stage;
 mod trash;
 mod upload;
 
-use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError};
+use crate::engine::ports::{Attributes, Leftover, Origin, Removal, Scanned, Store, StoreError};
 use crate::engine::source::Found;
 use crate::host::clock;
 use crate::host::random::{self, RandomError};
 use crate::host::root::Root;
 use crate::index::Stat;
-use crate::model::{Mtime, RelPath};
+use crate::model::{LeftoverKey, Mtime, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, mkdirat,
-    openat, unlinkat,
+    AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use private::Private;
 pub use stage::Staged;
 pub use upload::DiskUpload;
 
@@ -71,6 +74,7 @@ struct Area {
     /// How often something could not be made durable. The system tells a failed write once only, and perhaps to
     /// another who waits: what was staged before a failure is not brought into view after it.
     failures: AtomicU64,
+    leftovers: leftovers::Leftovers,
 }
 
 impl Area {
@@ -109,69 +113,6 @@ pub enum OpenError {
     System(&'static str, Errno),
 }
 
-/// The private directory of a share or of a directory of shares, made if it is missing, and held: its lock is what
-/// keeps a second server away.
-#[derive(Debug)]
-pub struct Private {
-    fd: OwnedFd,
-}
-
-impl Private {
-    /// Opens and locks the private directory below a root.
-    ///
-    /// # Errors
-    /// When another server holds it, or it is a link or file.
-    pub fn open(root: &Root) -> std::result::Result<Self, OpenError> {
-        let fd = subdirectory(root.as_fd(), ".syncd").map_err(|errno| match errno {
-            Errno::NOTDIR | Errno::LOOP => OpenError::Private,
-            other => OpenError::System("open `.syncd`", other),
-        })?;
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { fd }),
-            Err(Errno::WOULDBLOCK) => Err(OpenError::Locked),
-            Err(errno) => Err(OpenError::System("lock `.syncd`", errno)),
-        }
-    }
-
-    /// Reads one of its small files whole; nothing when there is none.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        let mut bytes = vec![0; 64 * 1024];
-        let mut length = 0;
-        while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            match rustix::io::read(&file, rest)? {
-                0 => break,
-                count => length += count,
-            }
-        }
-        bytes.truncate(length);
-        Ok(Some(bytes))
-    }
-
-    /// Replaces one of its small files, durably.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let new = format!("{name}.new");
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.fd, &*new, flags, Mode::RUSR | Mode::WUSR)?;
-        stage::write_all(file.as_fd(), bytes)?;
-        rustix::fs::fsync(&file)?;
-        rustix::fs::renameat(&self.fd, &*new, &self.fd, name)?;
-        rustix::fs::fsync(&self.fd)
-    }
-}
-
 /// Opens a directory directly below another, making it if it is missing; a link is refused.
 fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     match openat(dir, name, READ_DIR, Mode::empty()) {
@@ -187,7 +128,7 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 impl DiskStore {
-    /// Opens a share: its stage is emptied, what was left to be removed by an earlier run stays for the sweeper.
+    /// Opens a share: its stage is emptied of all but what uploads have left, what was left to be removed by an earlier run stays for the sweeper.
     ///
     /// # Errors
     /// When the stage cannot be made or emptied.
@@ -202,7 +143,10 @@ impl DiskStore {
         let stage = subdirectory(held.as_fd(), "stage").map_err(system("open the stage"))?;
         let trash = subdirectory(held.as_fd(), "trash").map_err(system("open the trash"))?;
         let kept = subdirectory(held.as_fd(), "kept").map_err(system("open `kept`"))?;
-        trash::empty(stage.as_fd()).map_err(system("empty the stage"))?;
+        let leftovers = leftovers::Leftovers::default();
+        leftovers.load(&stage).map_err(system("read the stage"))?;
+        trash::empty_but(stage.as_fd(), |name| leftovers.has(name))
+            .map_err(system("empty the stage"))?;
         let area = Area {
             fd: stage,
             prefix: random::hex::<4>()?,
@@ -210,6 +154,7 @@ impl DiskStore {
             durability,
             open: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            leftovers,
         };
         Ok(Self {
             root,
@@ -280,7 +225,8 @@ impl Store for DiskStore {
         content: &[u8],
         attributes: Attributes,
     ) -> std::result::Result<Staged, StoreError> {
-        stage::file(&self.area, content, attributes)
+        self.area
+            .with_room(|| stage::file(&self.area, content, attributes))
     }
 
     fn stage_copy(
@@ -290,10 +236,11 @@ impl Store for DiskStore {
         sink: &mut dyn FnMut(&[u8]),
     ) -> std::result::Result<Staged, StoreError> {
         stage::copy(&self.area, &self.root, from, attributes, sink)
+            .inspect_err(|error| self.area.relieve(error))
     }
 
     fn stage_dir(&self, attributes: Attributes) -> std::result::Result<Staged, StoreError> {
-        stage::dir(&self.area, attributes)
+        self.area.with_room(|| stage::dir(&self.area, attributes))
     }
 
     fn stage_symlink(
@@ -301,7 +248,8 @@ impl Store for DiskStore {
         target: &[u8],
         mtime: Mtime,
     ) -> std::result::Result<Staged, StoreError> {
-        stage::symlink(&self.area, target, mtime)
+        self.area
+            .with_room(|| stage::symlink(&self.area, target, mtime))
     }
 
     fn dress(
@@ -313,7 +261,7 @@ impl Store for DiskStore {
     }
 
     fn sync_staged(&self, staged: &[&Staged]) -> std::result::Result<(), StoreError> {
-        stage::sync(&self.area, staged)
+        stage::sync(&self.area, staged).inspect_err(|error| self.area.relieve(error))
     }
 
     fn place(
@@ -322,13 +270,15 @@ impl Store for DiskStore {
         path: &RelPath,
         displaced: &Removal,
     ) -> std::result::Result<Stat, StoreError> {
-        let stat = self.place_staged(&staged, path, displaced)?;
+        let place = || self.place_staged(&staged, path, displaced);
+        let stat = self.area.with_room(place)?;
         staged.here = false;
+        self.area.forget(path);
         Ok(stat)
     }
 
     fn discard(&self, staged: Staged) {
-        drop(staged);
+        staged.discard();
     }
 
     fn rename(
@@ -337,7 +287,10 @@ impl Store for DiskStore {
         to: &RelPath,
         displaced: &Removal,
     ) -> std::result::Result<Stat, StoreError> {
-        self.rename_over(from, to, displaced)
+        let rename = || self.rename_over(from, to, displaced);
+        let stat = self.area.with_room(rename)?;
+        self.area.move_leftover(from, to);
+        Ok(stat)
     }
 
     fn exchange(&self, a: &RelPath, b: &RelPath) -> std::result::Result<(Stat, Stat), StoreError> {
@@ -345,6 +298,7 @@ impl Store for DiskStore {
     }
 
     fn remove(&self, path: &RelPath, how: &Removal) -> std::result::Result<(), StoreError> {
+        self.area.forget(path);
         self.take_away(path, how)
     }
 
@@ -372,12 +326,29 @@ impl Store for DiskStore {
         self.settle_group(dirs, files)
     }
 
-    fn open_upload(&self, base: Option<&RelPath>) -> std::result::Result<DiskUpload, StoreError> {
-        DiskUpload::open(&self.area, &self.root, base)
+    fn open_upload(&self, origin: &Origin<'_>) -> std::result::Result<DiskUpload, StoreError> {
+        DiskUpload::open(&self.area, &self.root, origin)
+    }
+
+    fn leftovers(&self) -> Vec<LeftoverKey> {
+        self.area.leftover_keys()
+    }
+
+    fn leftover(&self, path: &RelPath) -> Option<Leftover> {
+        self.area.leftover(path)
+    }
+
+    fn read_leftover(
+        &self,
+        path: &RelPath,
+        leftover: Leftover,
+        sink: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> std::result::Result<(), StoreError> {
+        self.area.read_leftover(path, leftover, sink)
     }
 
     fn finish_upload(&self, upload: DiskUpload) -> std::result::Result<Staged, StoreError> {
-        Ok(upload.finish())
+        upload.finish()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The stage: things are made complete here, out of sight, with short names of this run.
 
+use super::leftovers::Remains;
 use super::{Area, Durability, FEW, look, remove_quietly, times};
 use crate::engine::ports::{Attributes, StoreError};
 use crate::host::root::{Root, failed};
@@ -25,7 +26,7 @@ pub(super) fn unstaged(attempt: &str, errno: Errno) -> StoreError {
     StoreError::new(Fault::ReadOnly, message)
 }
 
-/// Something in the stage; dropping it removes it from there.
+/// Something in the stage; dropping it removes it from there, or leaves what was uploaded for a later upload.
 #[derive(Debug)]
 pub struct Staged {
     area: Arc<Area>,
@@ -34,12 +35,20 @@ pub struct Staged {
     is_dir: bool,
     /// How many failures the area had when it was begun.
     failures: u64,
+    /// What is left of it when it was uploaded and is not used.
+    remains: Option<Remains>,
     /// Cleared when it was moved into view.
     pub(super) here: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
+        if let Some(remains) = &self.remains
+            && self.here
+        {
+            remains.leave(&self.name, self.failures);
+            self.here = false;
+        }
         if self.open.take().is_some() {
             self.area.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -62,6 +71,7 @@ impl Staged {
             open: None,
             is_dir,
             failures: area.failures(),
+            remains: None,
             here: true,
         }
     }
@@ -80,13 +90,20 @@ impl Staged {
         name: String,
         file: Option<OwnedFd>,
         failures: u64,
+        remains: Option<Remains>,
     ) -> Self {
         let mut staged = Self::new(area, name, false);
         staged.failures = failures;
+        staged.remains = remains;
         if let Some(file) = file {
             staged.keep_open(file);
         }
         staged
+    }
+
+    /// Removes it: nobody has a use for it.
+    pub(super) fn discard(mut self) {
+        self.remains = None;
     }
 
     /// Whether something could not be made durable since it was begun: its content may be lost.

@@ -1,7 +1,7 @@
 //! The store on a temporary directory.
 
-use super::{DiskStore, Durability, Private};
-use crate::engine::ports::{Attributes, Removal, Scanned, Store, StoreError, Upload};
+use super::{DiskStore, DiskUpload, Durability, Private};
+use crate::engine::ports::{Attributes, Origin, Removal, Scanned, Store, StoreError, Upload};
 use crate::engine::source::FoundKind;
 use crate::host::clock;
 use crate::host::root::Root;
@@ -58,6 +58,15 @@ const USUAL: Attributes = Attributes {
 
 fn path(bytes: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(bytes.as_ref()).unwrap()
+}
+
+/// An upload by differences from a file of the share.
+fn upload_on(store: &DiskStore, base: &str) -> Result<DiskUpload, StoreError> {
+    let base = Some(&path(base));
+    store.open_upload(&Origin {
+        base,
+        ..Origin::default()
+    })
 }
 
 fn scan(store: &DiskStore, dir: &RelPath) -> Result<Vec<Scanned>, StoreError> {
@@ -184,7 +193,7 @@ fn links_are_never_followed() {
     assert!(scan(store, &path("dir")).is_err());
     assert!(store.read(&path("file"), &mut |_| ()).is_err());
     assert!(store.stage_copy(&path("file"), USUAL, &mut |_| ()).is_err());
-    assert!(store.open_upload(Some(&path("file"))).is_err());
+    assert!(upload_on(store, "file").is_err());
     assert!(store.set_attributes(&inner, USUAL).is_err());
     assert!(
         store
@@ -279,7 +288,7 @@ fn what_is_kept_keeps_its_path() {
 fn an_upload_copies_from_its_base_within_bounds() {
     let share = Share::new();
     fs::write(share.at("base"), "0123456789").unwrap();
-    let mut upload = share.store.open_upload(Some(&path("base"))).unwrap();
+    let mut upload = upload_on(&share.store, "base").unwrap();
     // The base may move meanwhile; it was opened.
     fs::rename(share.at("base"), share.at("moved")).unwrap();
     let mut seen = Vec::new();
@@ -299,7 +308,7 @@ fn an_upload_copies_from_its_base_within_bounds() {
         .place(staged, &path("new"), &Removal::Now)
         .unwrap();
     assert_eq!(fs::read(share.at("new")).unwrap(), b"56789ab");
-    let given_up = share.store.open_upload(None).unwrap();
+    let given_up = share.store.open_upload(&Origin::default()).unwrap();
     drop(given_up);
     assert!(share.private_is_clean());
 }

@@ -58,9 +58,14 @@ pub(super) fn expire(kept: BorrowedFd<'_>, trash: BorrowedFd<'_>, now: SystemTim
     Ok(())
 }
 
-/// Removes everything in a private directory. A tree of any depth costs two descriptors: a directory that is not
-/// empty is first moved up.
+/// Removes everything in a private directory.
 pub(super) fn empty(top: BorrowedFd<'_>) -> Result<()> {
+    empty_but(top, |_| false)
+}
+
+/// Removes everything in a private directory but what has one of some names. A tree of any depth costs two descriptors: a directory that is not
+/// empty is first moved up.
+pub(super) fn empty_but(top: BorrowedFd<'_>, stays: impl Fn(&[u8]) -> bool) -> Result<()> {
     let prefix = random::hex::<4>().map_err(|_| Errno::IO)?;
     let mut number = 0u64;
     loop {
@@ -68,7 +73,7 @@ pub(super) fn empty(top: BorrowedFd<'_>) -> Result<()> {
         for entry in Dir::read_from(top)? {
             let entry = entry?;
             let name = entry.file_name();
-            if look::is_dots(name) {
+            if look::is_dots(name) || stays(name.to_bytes()) {
                 continue;
             }
             match unlinkat(top, name, AtFlags::empty()) {

@@ -13,7 +13,7 @@ use syncd::engine::sim::{Dice, MemSource, root_id};
 use syncd::engine::source::{Found, Source, SourceError};
 use syncd::index::{NodeId, Row, Tree};
 use syncd::model::Digest;
-use syncd::wire::{Content, Frame, Op, Request, Response, WirePath};
+use syncd::wire::{Content, Continued, Frame, Op, Request, Response, WirePath};
 
 /// A large file that was read, and whose old recipe is asked for.
 struct Asking {
@@ -22,6 +22,27 @@ struct Asking {
     bytes: Vec<u8>,
     block: u32,
     seed: u64,
+    /// The recipe of what it can be made of, as far as it is known.
+    old: Option<Arc<Recipe>>,
+    /// The leftover in that.
+    continued: Option<Continued>,
+    /// Whether the leftover is asked for.
+    resuming: bool,
+}
+
+impl Asking {
+    /// Takes a leftover in, continued by the old version.
+    fn build_on(&mut self, left: &Recipe, mark: u64) {
+        let (all, length) = match &self.old {
+            Some(old) => left.continued_by(old).unwrap(),
+            None => {
+                self.job.base = None;
+                (left.clone(), left.size())
+            }
+        };
+        self.old = Some(Arc::new(all));
+        self.continued = Some(Continued { mark, length });
+    }
 }
 
 pub(super) struct Client {
@@ -134,9 +155,13 @@ impl Client {
     pub(super) fn response(&mut self, frame: &Frame, now: Duration, up: &mut Line) {
         let response: Response = serde_json::from_slice(&frame.header).unwrap();
         if let Response::Recipe {
-            id, size, failed, ..
+            id,
+            size,
+            failed,
+            leftover,
+            ..
         } = &response
-            && let Some(asking) = self.asking.remove(id)
+            && let Some(mut asking) = self.asking.remove(id)
         {
             let recipe = failed.is_none().then(|| {
                 let (block, seed) = (asking.block, asking.seed);
@@ -144,7 +169,14 @@ impl Client {
                 blocks.push(&frame.body).unwrap();
                 Arc::new(blocks.finish().unwrap())
             });
-            return self.send(asking, recipe, now, up);
+            if !asking.resuming {
+                asking.old = recipe;
+                return self.resume(asking, now, up);
+            }
+            if let (Some(left), Some(mark)) = (recipe, *leftover) {
+                asking.build_on(&left, mark);
+            }
+            return self.send(asking, now, up);
         }
         let mut out = Vec::new();
         let taken = self.engine.response(response, &frame.body, now, &mut out);
@@ -180,18 +212,24 @@ impl Client {
             return true;
         }
         let (block, seed) = (block_size(bytes.len() as u64), dice.roll());
-        let asking = Asking {
+        let mut asking = Asking {
             job,
             found,
             bytes,
             block,
             seed,
+            old: None,
+            continued: None,
+            resuming: false,
         };
         match &asking.job.base {
             _ if dice.one_in(8) => self.give_up(asking, now, up),
-            None => self.send(asking, None, now, up),
+            None => self.resume(asking, now, up),
             Some((path, old)) => match self.recipes.get(old).cloned() {
-                Some(recipe) => self.send(asking, Some(recipe), now, up),
+                Some(recipe) => {
+                    asking.old = Some(recipe);
+                    self.resume(asking, now, up);
+                }
                 None => {
                     let id = asking.job.upload;
                     let path = WirePath::from(path);
@@ -200,6 +238,7 @@ impl Client {
                         path,
                         block,
                         seed,
+                        leftover: false,
                     };
                     up.urgent.push_back(pack(&ask, &[]));
                     self.asking.insert(id, asking);
@@ -214,7 +253,12 @@ impl Client {
         let upload = asking.job.upload;
         let mut body = Vec::new();
         Instruction::Literal(&asking.bytes[..asking.bytes.len() / 2]).pack(&mut body);
-        let open = Request::UploadOpen { upload, base: None };
+        let open = Request::UploadOpen {
+            upload,
+            base: None,
+            path: Some(WirePath::from(&asking.job.path)),
+            leftover: None,
+        };
         up.bulk.push_back(pack(&open, &[]));
         up.bulk
             .push_back(pack(&Request::UploadData { upload }, &body));
@@ -223,19 +267,51 @@ impl Client {
         self.tell(upload, ReadOutcome::Changed, now);
     }
 
-    fn send(&mut self, asking: Asking, old: Option<Arc<Recipe>>, now: Duration, up: &mut Line) {
+    /// Asks for what an upload has left, if there may be such a thing.
+    fn resume(&mut self, mut asking: Asking, now: Duration, up: &mut Line) {
+        if !asking.job.resume {
+            return self.send(asking, now, up);
+        }
+        if let Some(old) = &asking.old {
+            (asking.block, asking.seed) = (old.block(), old.seed());
+        }
+        asking.resuming = true;
+        let id = asking.job.upload;
+        let ask = Request::Recipe {
+            id,
+            path: WirePath::from(&asking.job.path),
+            block: asking.block,
+            seed: asking.seed,
+            leftover: true,
+        };
+        up.bulk.push_back(pack(&ask, &[]));
+        self.asking.insert(id, asking);
+    }
+
+    fn send(&mut self, asking: Asking, now: Duration, up: &mut Line) {
         let Asking {
             job,
             found,
             bytes,
             block,
             seed,
+            old,
+            continued,
+            ..
         } = asking;
+        let path = Some(WirePath::from(&job.path));
         let upload = job.upload;
         let base = job.base.filter(|_| old.is_some());
         let base = base.map(|(path, _)| WirePath::from(&path));
-        up.bulk
-            .push_back(pack(&Request::UploadOpen { upload, base }, &[]));
+        up.bulk.push_back(pack(
+            &Request::UploadOpen {
+                upload,
+                base,
+                path,
+                leftover: continued,
+            },
+            &[],
+        ));
         let mut encoder = match old {
             Some(recipe) => DeltaEncoder::against(recipe),
             None => DeltaEncoder::fresh(block, seed),

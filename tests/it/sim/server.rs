@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use syncd::delta::{RecipeBuilder, pack_blocks};
-use syncd::engine::ports::{Store, StoreError};
+use syncd::engine::ports::{Origin, Store, StoreError};
 use syncd::engine::server::{
     Applied, Finished, Group, Growing, Look, Memory, Server, SetId, Stager, Sweep, SweepStep,
     decode,
@@ -14,7 +14,7 @@ use syncd::engine::server::{
 use syncd::engine::sim::{Dice, MemStaged, MemStore, MemUpload};
 use syncd::index::{NodeId, Row, Tree};
 use syncd::model::Digest;
-use syncd::wire::{BodyReader, Code, Failed, Frame, Op, Request, Response};
+use syncd::wire::{BodyReader, Code, Failed, Frame, MINOR, Op, Request, Response};
 
 /// What a session has in hand.
 struct Session {
@@ -152,14 +152,17 @@ impl Served {
             self.store.heal();
         }
         let welcome = Response::Welcome {
-            minor: 0,
+            minor: MINOR,
             share: "share".to_owned(),
             generation: self.server.generation().to_owned(),
             version: self.server.version(),
             first_contact: false,
             keeps_setid: None,
         };
-        Some((welcome, self.server.root_sum().to_bytes().to_vec()))
+        let mut body = self.server.root_sum().to_bytes().to_vec();
+        let leftovers = self.store.leftovers();
+        leftovers.iter().for_each(|key| body.extend(key.0));
+        Some((welcome, body))
     }
 
     /// The session ends; what was begun is made durable.
@@ -259,11 +262,21 @@ impl Served {
                 path,
                 block,
                 seed,
+                leftover,
             } => {
                 self.flush();
                 let mut builder = RecipeBuilder::new(block, seed);
                 let path = path.path().unwrap();
-                let read = self.store.read(&path, &mut |bytes| builder.update(bytes));
+                let left = self.store.leftover(&path).filter(|_| leftover);
+                let mut sink = |bytes: &[u8]| builder.update(bytes);
+                let read = match left {
+                    Some(left) => self.store.read_leftover(&path, left, &mut |bytes| {
+                        sink(bytes);
+                        true
+                    }),
+                    None if leftover => Err(StoreError::changed("nothing is left")),
+                    None => self.store.read(&path, &mut sink).map(drop),
+                };
                 let mut body = Vec::new();
                 let recipe = builder.finish();
                 pack_blocks(recipe.blocks(), &mut body);
@@ -272,6 +285,7 @@ impl Served {
                     size: recipe.size(),
                     last: true,
                     failed: read.err().map(|error| failure(&error)),
+                    leftover: left.map(|left| left.mark),
                 };
                 self.send(down);
                 down.push_back(pack(&answer, &body));
@@ -321,9 +335,20 @@ impl Served {
         }
         let session = self.session.as_mut().unwrap();
         let done = match request {
-            Request::UploadOpen { upload, base } => {
+            Request::UploadOpen {
+                upload,
+                base,
+                path,
+                leftover,
+            } => {
                 let base = base.map(|path| path.path().unwrap());
-                match self.store.open_upload(base.as_ref()) {
+                let path = path.map(|path| path.path().unwrap());
+                let origin = Origin {
+                    base: base.as_ref(),
+                    path: path.as_ref(),
+                    leftover: leftover.map(|on| (on.mark, on.length)),
+                };
+                match self.store.open_upload(&origin) {
                     Ok(opened) => {
                         let twice = session.open.insert(upload, Growing::new(opened));
                         assert!(twice.is_none(), "an upload was opened twice");
@@ -336,7 +361,9 @@ impl Served {
                 let piece = session.open.get_mut(&upload).map(|g| g.piece(&frame.body));
                 match piece {
                     Some(Err(error)) => {
-                        session.open.remove(&upload);
+                        if let Some(growing) = session.open.remove(&upload) {
+                            growing.discard();
+                        }
                         let syncd::engine::server::UploadError::Store(error) = error else {
                             panic!("a malformed piece");
                         };

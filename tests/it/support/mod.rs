@@ -5,6 +5,7 @@
 pub mod daemon;
 pub mod files;
 pub mod pair;
+pub mod proxy;
 pub mod raw;
 pub mod sandbox;
 pub mod tree;
