@@ -140,8 +140,8 @@ impl ClientEngine {
     }
 
     /// Names of files that go from the view: one of the same file that stays may have been written through them.
-    fn leave_links_below(&mut self, id: NodeId) {
-        let mut todo = vec![id];
+    fn leave_links_below(&mut self, top: NodeId) {
+        let mut todo = vec![top];
         while let Some(id) = todo.pop() {
             let Some(node) = self.view.get(id) else {
                 continue;
@@ -149,7 +149,13 @@ impl ClientEngine {
             if node.entry.is_dir() {
                 todo.extend(node.children().map(|(_, child)| child));
             } else if let Some(key) = self.key_of(id) {
-                self.found.extend(self.links.leave(&key, None));
+                let others = if id == top {
+                    // In the source it is as before, and may yet be written through and go before it is looked at.
+                    self.links.beside(&key)
+                } else {
+                    self.links.leave(&key, None)
+                };
+                self.found.extend(others);
             }
         }
     }

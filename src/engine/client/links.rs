@@ -47,6 +47,13 @@ impl Links {
             .collect()
     }
 
+    /// The other names of the file that this is a name of.
+    pub(super) fn beside(&self, key: &Key) -> Vec<Key> {
+        let inode = self.inodes.get(key).copied();
+        let others = inode.into_iter().flat_map(|inode| self.others(key, inode));
+        others.cloned().collect()
+    }
+
     fn drop_name(&mut self, key: &Key, inode: u64) {
         if let Some(names) = self.names.get_mut(&inode) {
             names.remove(key);

@@ -2,7 +2,7 @@
 //! operation's preconditions. Random changes, lost events and cut lines; in the end both must be equal.
 
 use super::{ClientEngine, Memory, Output, ReadOutcome, Settings, UploadJob, Welcome};
-use crate::debounce::Hint;
+use crate::debounce::{Hint, Key};
 use crate::delta::digest;
 use crate::engine::brake::Hold;
 use crate::engine::sim::{Inode, MemSource, Meta, name, root_id};
@@ -1453,4 +1453,31 @@ proptest! {
         }
         bench.assert_equal();
     }
+}
+
+/// A comparison finds something else on the server under one name of a file. Before that name is looked at, the file is
+/// changed through it, and the name goes.
+#[test]
+fn a_name_that_differs_on_the_server_still_stands_for_the_others_of_its_file() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.source.make(1, b"f", Inode::File(vec![1; 10]));
+    bench.source.link(2, b"g", 3);
+    bench.settle();
+    let view = &bench.engine.view;
+    let key = Key {
+        dir: view.child(view.root(), b"d").unwrap(),
+        name: name(b"g"),
+    };
+    bench.server.entries.get_mut(&b"d/g"[..]).unwrap().mode ^= 0o020;
+    bench.cut();
+    let wait = bench.engine.fresh_wait(bench.now);
+    let later = bench.now + Duration::from_secs(1);
+    bench.engine.queue.wait(key, later, wait);
+    while bench.deliver() {}
+    bench.step(false);
+    bench.source.dress(2, b"g", 0o600, None);
+    bench.source.unlink(2, b"g");
+    bench.settle();
+    bench.assert_equal();
 }
