@@ -7,13 +7,11 @@ use super::renewal::{Met, invited_share, renew, renewed};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
 use crate::daemon::connect::{ClientStream, ConnectError, ConnectKind, Connection, Connector};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
-use crate::engine::client::Welcome;
 use crate::host::setid::SetIds;
 use crate::host::tls::Rejection;
 use crate::host::{clock, random};
-use crate::model::limits::{KEEPALIVE_SECONDS, MAX_LEFTOVERS, UPLOAD_WINDOW};
-use crate::model::{LeftoverKey, Sum};
-use crate::wire::{Code, Frame, MINOR_LEFTOVER, MINOR_RENEW, Request, Response};
+use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
+use crate::wire::{Code, Frame, MINOR_RENEW, Request, Response};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -314,19 +312,14 @@ async fn talk(
                 ref share,
                 ..
             } => {
-                let Some((link, sum, leftovers)) = greeting(&mut link, minor, &frame.body) else {
+                let said = (minor, version, first_contact);
+                let Some((link, welcome)) = hello::greeting(&mut link, said, &frame.body) else {
                     return End::Lost("the server broke the protocol".to_owned());
                 };
                 *served = true;
                 // Before minor version 1 nothing is said, and what is taken away is found at the next comparison.
                 dial.setids.set_kept(keeps_setid.unwrap_or(true));
                 welcomed(dial, met, minor);
-                let welcome = Welcome {
-                    sum,
-                    version,
-                    first_contact,
-                    leftovers,
-                };
                 Input::Connected {
                     link,
                     mirror: format!("{}-{share}", met.server_id),
@@ -365,22 +358,6 @@ async fn talk(
             return End::Stopped;
         }
     }
-}
-
-/// The body of a welcome: the sum of the share's tree, and the keys of its leftovers. With the way that is open now.
-fn greeting(
-    link: &mut Option<Link>,
-    minor: u16,
-    body: &[u8],
-) -> Option<(Link, Sum, Vec<LeftoverKey>)> {
-    let (sum, keys) = body.split_first_chunk()?;
-    let (keys, []) = keys.as_chunks() else {
-        return None;
-    };
-    let keys = keys.iter().take(MAX_LEFTOVERS).copied();
-    let mut link = link.take()?;
-    link.resumes = minor >= MINOR_LEFTOVER;
-    Some((link, Sum::of(*sum), keys.map(LeftoverKey).collect()))
 }
 
 /// Takes note of a session that is open.

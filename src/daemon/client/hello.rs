@@ -1,8 +1,12 @@
-//! The first message of a session.
+//! The first message of a session, and what its answer holds.
 
 use super::connection::Dial;
+use super::mirror::Link;
+use crate::engine::client::Welcome;
 use crate::host::net;
-use crate::wire::{Code, MINOR, Request, Visit};
+use crate::model::limits::MAX_LEFTOVERS;
+use crate::model::{LeftoverKey, Sum};
+use crate::wire::{Code, MINOR, MINOR_LEFTOVER, Request, Visit};
 use std::path::Path;
 
 /// What a server is told that has no visits.
@@ -38,6 +42,29 @@ pub(super) fn understood(first_of_visit: bool, code: Code, message: String) -> (
     } else {
         (code, message)
     }
+}
+
+/// What a welcome says in its header (minor version, version of the share, whether it is the first contact) and in its
+/// body: the sum of the share's tree, and the keys of its leftovers. With the way that is open now.
+pub(super) fn greeting(
+    link: &mut Option<Link>,
+    (minor, version, first_contact): (u16, u64, bool),
+    body: &[u8],
+) -> Option<(Link, Welcome)> {
+    let (sum, keys) = body.split_first_chunk()?;
+    let (keys, []) = keys.as_chunks() else {
+        return None;
+    };
+    let keys = keys.iter().take(MAX_LEFTOVERS).copied();
+    let mut link = link.take()?;
+    link.resumes = minor >= MINOR_LEFTOVER;
+    let welcome = Welcome {
+        sum: Sum::of(*sum),
+        version,
+        first_contact,
+        leftovers: keys.map(LeftoverKey).collect(),
+    };
+    Some((link, welcome))
 }
 
 /// The same source of the same device is the same writer, also when its state was lost.

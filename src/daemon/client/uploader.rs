@@ -232,6 +232,7 @@ impl Reader {
                 (left, size)
             }
         };
+        tracing::debug!(path = %job.job.path, bytes = length, "an upload goes on");
         Old {
             recipe: Some(Arc::new(all)),
             leftover: Some(Continued { mark, length }),

@@ -220,7 +220,7 @@ impl Area {
 
     /// Keeps a leftover, in the place of an older one of the path.
     pub(super) fn keep(&self, key: LeftoverKey, kept: Kept) {
-        tracing::debug!(bytes = kept.size, "an upload is kept for later");
+        tracing::debug!(bytes = kept.size, "what an upload has left is kept");
         let gone = self
             .leftovers
             .lock()
