@@ -1,7 +1,9 @@
 //! Large files: read and sent by a job outside, staged by the server, and put in place here.
 
+mod known;
 mod reading;
 
+pub(super) use known::Known;
 pub use reading::{ReadOutcome, UploadJob};
 
 use super::{ClientEngine, Output};
@@ -10,20 +12,9 @@ use crate::engine::client::resolve::is_empty;
 use crate::engine::client::scan::is_clean;
 use crate::engine::source::{Found, FoundKind, Source};
 use crate::index::{Node, NodeId};
-use crate::model::limits::MAX_LEFTOVERS;
 use crate::model::{Digest, Entry, Fault, Kind, LeftoverKey, RelPath};
 use crate::wire::{Content, Failed, Op, Request, WirePath};
-use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// What is known of the server beyond its tree.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Files that are sent whole: it could not make them of what it has.
-    pub(super) whole: BTreeSet<Key>,
-    /// Paths of which it may have what an upload has left.
-    pub(super) leftovers: BTreeSet<LeftoverKey>,
-}
 
 /// A large file under way.
 #[derive(Debug)]
@@ -172,14 +163,6 @@ impl ClientEngine {
                 }
             }
         }
-    }
-
-    /// An upload was given up: the server keeps what it has of it. The number of paths is bounded by what a server keeps.
-    pub(super) fn left(&mut self, leftover: LeftoverKey) {
-        if self.known.leftovers.len() >= MAX_LEFTOVERS {
-            self.known.leftovers.pop_first();
-        }
-        self.known.leftovers.insert(leftover);
     }
 
     /// The server holds the content already: at this path (then only attributes differ), or at another.
