@@ -197,6 +197,9 @@ pub enum Request {
         based_on: u64,
         /// The changes.
         ops: Vec<Op>,
+        /// Length of the body in bytes when it is unpacked, where it is a zstd frame. From minor version 4 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zstd: Option<u32>,
     },
     /// Starts the upload of a large file. Not answered.
     UploadOpen {
@@ -209,6 +212,9 @@ pub enum Request {
     UploadData {
         /// Which upload.
         upload: u64,
+        /// Length of the instructions in bytes, where the body is a zstd frame of them. From minor version 4 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zstd: Option<u32>,
     },
     /// The end. Body: 32 bytes of content digest. Answered by `staged` when the content is complete, right and durable.
     UploadClose {
@@ -335,7 +341,7 @@ pub enum Response {
     },
     /// Bytes of pieces that were written, so that as many more may be sent.
     Received {
-        /// How many, in bytes of body.
+        /// How many, in bytes of body as it was sent.
         bytes: u64,
     },
     /// An upload is complete, its digest right, and durable; or it failed and is gone.

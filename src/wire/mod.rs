@@ -13,6 +13,7 @@ mod inspect;
 mod invite;
 mod join;
 mod message;
+mod packed;
 mod schema;
 
 pub use body::{BodyError, BodyReader, BodyWriter};
@@ -24,6 +25,7 @@ pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 pub use message::{
     Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath, WireTime,
 };
+pub use packed::{Effort, UnpackError, pack, unpack};
 pub use schema::schemas;
 
 /// ALPN name of the protocol.
@@ -31,10 +33,12 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 3;
+pub const MINOR: u16 = 4;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
 pub const MINOR_VISIT: u16 = 2;
 /// The minor version that brought `drifted`.
 pub const MINOR_DRIFTED: u16 = 3;
+/// The minor version that brought bodies of changes and pieces of uploads that are packed.
+pub const MINOR_ZSTD: u16 = 4;

@@ -82,6 +82,23 @@ fn ops() -> Vec<Op> {
 
 /// A message of each kind with its body, by the name of its file.
 fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let piece = |zstd| Request::UploadData { upload: 7, zstd };
+    let frame = vec![0x28, 0xb5, 0x2f, 0xfd];
+    let mutate = Request::Mutate {
+        id: 1,
+        based_on: 41,
+        ops: Vec::new(),
+        zstd: Some(9_000),
+    };
+    let pieces = vec![
+        ("mutate-zstd", mutate, frame.clone()),
+        ("upload_data", piece(None), vec![1, 2, 3]),
+        ("upload_data-zstd", piece(Some(262_208)), frame),
+    ];
+    [requests_but_pieces(), pieces].concat()
+}
+
+fn requests_but_pieces() -> Vec<(&'static str, Request, Vec<u8>)> {
     let digest = vec![0xd1; 32];
     let contents = [&digest[..], b"hello", &digest, &digest].concat();
     let bare = |name, request| (name, request, Vec::new());
@@ -102,6 +119,7 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         id: 1,
         based_on: 41,
         ops: ops(),
+        zstd: None,
     };
     let close = Request::UploadClose {
         upload: 7,
@@ -113,7 +131,6 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         block: 4096,
         seed: u64::MAX,
     };
-    let data = Request::UploadData { upload: 7 };
     let visit = |share: Option<&str>| {
         Request::Visit(Visit {
             minor: 2,
@@ -138,7 +155,6 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         ("mutate", mutate, contents),
         bare("upload_open", open(None)),
         bare("upload_open-base", open(Some(text("big")))),
-        ("upload_data", data, vec![1, 2, 3]),
         ("upload_close", close, digest),
         bare("upload_abort", Request::UploadAbort { upload: 7 }),
         bare("list", list(None)),
@@ -514,14 +530,22 @@ fn any_request() -> impl Strategy<Value = Request> {
                     take_over
                 }
             ),
-        (number(), number(), vec(any_op(), 0..5)).prop_map(|(id, based_on, ops)| Request::Mutate {
-            id,
-            based_on,
-            ops
-        }),
+        (
+            number(),
+            number(),
+            vec(any_op(), 0..5),
+            any::<Option<u32>>()
+        )
+            .prop_map(|(id, based_on, ops, zstd)| Request::Mutate {
+                id,
+                based_on,
+                ops,
+                zstd
+            }),
         (number(), proptest::option::of(any_bytes()))
             .prop_map(|(upload, base)| Request::UploadOpen { upload, base }),
-        number().prop_map(|upload| Request::UploadData { upload }),
+        (number(), any::<Option<u32>>())
+            .prop_map(|(upload, zstd)| Request::UploadData { upload, zstd }),
         (number(), number()).prop_map(|(upload, size)| Request::UploadClose { upload, size }),
         number().prop_map(|upload| Request::UploadAbort { upload }),
         (number(), any_bytes(), proptest::option::of(any_bytes()))

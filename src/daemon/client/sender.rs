@@ -1,12 +1,14 @@
 //! One upload on its way out: instructions gathered into pieces, sent by the bulk queue within the session's window.
 
 use super::mirror::Link;
+use crate::daemon::packing::Transfer;
 use crate::daemon::pump::Outgoing;
 use crate::delta::Instruction;
 use crate::engine::client::ReadOutcome;
 use crate::model::RelPath;
-use crate::model::limits::MAX_PIECE;
+use crate::model::limits::{MAX_PIECE, MAX_PIECE_BODY};
 use crate::wire::{Request, WirePath};
+use std::sync::PoisonError;
 use tokio::runtime::Handle;
 
 /// Why a reading stopped, with what the engine is told; nothing when the session is gone and nobody listens.
@@ -21,6 +23,9 @@ pub(super) struct Sender<'a> {
     upload: u64,
     body: Vec<u8>,
     runtime: &'a Handle,
+    transfer: Transfer,
+    /// How long the piece that is gathered may become, but for what an instruction adds, in bytes.
+    limit: usize,
 }
 
 impl<'a> Sender<'a> {
@@ -32,13 +37,16 @@ impl<'a> Sender<'a> {
         base: Option<&RelPath>,
     ) -> Result<Self, Stop> {
         let base = base.map(WirePath::from);
-        let sender = Self {
+        let mut sender = Self {
             link,
             upload,
             body: Vec::new(),
             runtime,
+            transfer: Transfer::default(),
+            limit: MAX_PIECE,
         };
         sender.send(&Request::UploadOpen { upload, base }, Vec::new())?;
+        sender.limit = sender.piece();
         Ok(sender)
     }
 
@@ -50,13 +58,23 @@ impl<'a> Sender<'a> {
 
     /// One more instruction.
     pub(super) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
-        if let Instruction::Literal(bytes) = instruction
-            && self.body.len() + bytes.len() > MAX_PIECE
-        {
-            self.flush()?;
+        let Instruction::Literal(mut bytes) = *instruction else {
+            return self.gather(instruction);
+        };
+        while !bytes.is_empty() {
+            if self.body.len() + bytes.len() > self.limit {
+                self.flush()?;
+            }
+            let (front, rest) = bytes.split_at(bytes.len().min(self.limit));
+            self.gather(&Instruction::Literal(front))?;
+            bytes = rest;
         }
+        Ok(())
+    }
+
+    fn gather(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
         instruction.pack(&mut self.body);
-        if self.body.len() >= MAX_PIECE {
+        if self.body.len() >= self.limit {
             self.flush()
         } else {
             Ok(())
@@ -68,19 +86,28 @@ impl<'a> Sender<'a> {
         if self.body.is_empty() {
             return Ok(());
         }
-        let body = std::mem::take(&mut self.body);
+        let plain = std::mem::take(&mut self.body);
+        let packed = self.transfer.pack(&self.link.line, &plain, MAX_PIECE_BODY);
+        let (body, zstd) = match packed {
+            Some((packed, size)) => (packed, Some(size)),
+            None => (plain, None),
+        };
         let permits = u32::try_from(body.len()).unwrap_or(u32::MAX);
         // Given back by the server's `received`.
         let permit = self
             .runtime
             .block_on(self.link.window.acquire_many(permits));
         permit.map_err(|_| Stop::Silent)?.forget();
-        self.send(
-            &Request::UploadData {
-                upload: self.upload,
-            },
-            body,
-        )
+        let upload = self.upload;
+        self.send(&Request::UploadData { upload, zstd }, body)?;
+        self.limit = self.piece();
+        Ok(())
+    }
+
+    fn piece(&self) -> usize {
+        let line = self.link.line.lock();
+        self.transfer
+            .piece(&line.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn send(&self, request: &Request, body: Vec<u8>) -> Result<(), Stop> {

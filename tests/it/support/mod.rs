@@ -7,5 +7,6 @@ pub mod files;
 pub mod pair;
 pub mod raw;
 pub mod sandbox;
+pub mod slow;
 pub mod tree;
 pub mod wait;
