@@ -8,6 +8,7 @@ pub mod connect;
 pub mod control;
 pub mod join;
 pub mod options;
+mod packing;
 pub mod pump;
 pub mod roster;
 pub mod server;

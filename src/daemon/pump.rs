@@ -3,14 +3,15 @@
 //! Every wait has a deadline: a read that brings nothing and a write that moves nothing for
 //! [`SILENCE_SECONDS`] end the connection.
 
+use super::packing::{Line, Transfer};
 use crate::host::clock;
 use crate::model::limits::{MAX_BODY, MAX_HEADER, SILENCE_SECONDS};
-use crate::wire::{Deframer, Frame, FrameError, encode};
+use crate::wire::{Deframer, Frame, FrameError, Request, encode};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -19,31 +20,70 @@ use tokio::time::{sleep, timeout};
 /// A frame on its way out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    header: Vec<u8>,
+    head: Head,
     body: Bytes,
+}
+
+#[derive(Debug, Clone)]
+enum Head {
+    Ready(Vec<u8>),
+    /// It is decided when its turn comes whether its body goes packed.
+    Open(Box<Request>),
+}
+
+// Header types hold strings, numbers and lists only: they always serialise.
+fn header<T: Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap_or_default()
 }
 
 impl Outgoing {
     /// A message with its body.
     #[must_use]
     pub fn new<T: Serialize>(message: &T, body: impl Into<Bytes>) -> Self {
-        // Header types hold strings, numbers and lists only: they always serialise.
         Self {
-            header: serde_json::to_vec(message).unwrap_or_default(),
+            head: Head::Ready(header(message)),
             body: body.into(),
         }
     }
 
-    /// Its length on the line before encryption, in bytes.
+    /// A request of the client with its body, which goes packed if that pays when its turn comes.
     #[must_use]
-    pub fn wire_len(&self) -> usize {
-        8 + self.header.len() + self.body.len()
+    pub fn packable(request: Request, body: impl Into<Bytes>) -> Self {
+        let head = match request {
+            Request::Mutate { .. } => Head::Open(Box::new(request)),
+            other => Head::Ready(header(&other)),
+        };
+        let body = body.into();
+        Self { head, body }
     }
 
-    fn put(&self, buffer: &mut Vec<u8>) {
-        trace("sent", &self.header, &self.body);
-        encode(&self.header, &self.body, buffer);
+    fn put(self, packing: Option<&mut Packing>, buffer: &mut Vec<u8>) {
+        let (head, body) = match self.head {
+            Head::Ready(head) => (head, self.body),
+            Head::Open(request) => packed(*request, self.body, packing),
+        };
+        trace("sent", &head, &body);
+        encode(&head, &body, buffer);
     }
+}
+
+/// The header of a request, and its body, packed if that pays.
+fn packed(mut request: Request, body: Bytes, packing: Option<&mut Packing>) -> (Vec<u8>, Bytes) {
+    let packed = packing.and_then(|to| to.transfer.pack(&to.line, &body, MAX_BODY as usize));
+    match (packed, &mut request) {
+        (Some((packed, size)), Request::Mutate { zstd, .. }) => {
+            *zstd = Some(size);
+            (header(&request), packed.into())
+        }
+        _ => (header(&request), body),
+    }
+}
+
+/// What is known of the line, and of what goes over it as it comes.
+#[derive(Debug)]
+struct Packing {
+    line: Arc<Mutex<Line>>,
+    transfer: Transfer,
 }
 
 /// Where frames are left for the writing loop. Both queues are bounded; urgent frames overtake bulk ones.
@@ -62,6 +102,7 @@ pub struct OutboxReader {
     bulk: mpsc::Receiver<Outgoing>,
     sent: Arc<AtomicU64>,
     pace: Pace,
+    packing: Option<Packing>,
 }
 
 impl OutboxReader {
@@ -71,6 +112,27 @@ impl OutboxReader {
         Self {
             pace: Pace { rate, paid: None },
             ..self
+        }
+    }
+
+    /// The same, which notes what the line carries, and packs what may be packed while that pays.
+    #[must_use]
+    pub(crate) fn over(self, line: &Arc<Mutex<Line>>) -> Self {
+        let packing = Some(Packing {
+            line: Arc::clone(line),
+            transfer: Transfer::default(),
+        });
+        Self { packing, ..self }
+    }
+
+    /// Notes that bytes were written.
+    fn wrote(&mut self, bytes: usize, writing: Duration, resting: Duration) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.pace.wrote(bytes);
+        if let Some(packing) = &self.packing {
+            let line = packing.line.lock();
+            let mut line = line.unwrap_or_else(PoisonError::into_inner);
+            line.wrote(bytes, writing, resting);
         }
     }
 
@@ -99,6 +161,7 @@ pub fn outbox(urgent: usize) -> (Outbox, OutboxReader) {
             bulk: bulk_out,
             sent: Arc::default(),
             pace: Pace::default(),
+            packing: None,
         },
     )
 }
@@ -116,10 +179,10 @@ struct Pace {
 const BURST: Duration = Duration::from_millis(50);
 
 impl Pace {
-    /// How much is written without a pause.
+    /// How much is written without a pause, and without a look at the time.
     fn slice(&self) -> usize {
         let slice = self.rate.map_or(u64::MAX, |rate| (rate / 20).max(4096));
-        usize::try_from(slice).unwrap_or(usize::MAX)
+        usize::try_from(slice).unwrap_or(usize::MAX).min(GATHER)
     }
 
     /// Waits until what was written is paid for.
@@ -173,30 +236,35 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
     let (mut urgent_open, mut bulk_open) = (true, true);
     while urgent_open || bulk_open {
         buffer.clear();
+        let mut begun = clock::monotonic();
         // Before it is chosen what goes next, so that what is urgent overtakes what is not written yet.
         queue.pace.ready().await;
+        let waited = clock::monotonic();
         tokio::select! {
             biased;
             frame = queue.urgent.recv(), if urgent_open => match frame {
-                Some(frame) => frame.put(&mut buffer),
+                Some(frame) => frame.put(queue.packing.as_mut(), &mut buffer),
                 None => urgent_open = false,
             },
             frame = queue.bulk.recv(), if bulk_open => match frame {
-                Some(frame) => frame.put(&mut buffer),
+                Some(frame) => frame.put(queue.packing.as_mut(), &mut buffer),
                 None => bulk_open = false,
             },
         }
         while buffer.len() < GATHER
             && let Ok(frame) = queue.urgent.try_recv()
         {
-            frame.put(&mut buffer);
+            frame.put(queue.packing.as_mut(), &mut buffer);
         }
+        let mut resting = waited.elapsed();
         for slice in buffer.chunks(queue.pace.slice()) {
             queue.pace.ready().await;
             within(stream.write_all(slice)).await?;
             within(stream.flush()).await?;
-            queue.sent.fetch_add(slice.len() as u64, Ordering::Relaxed);
-            queue.pace.wrote(slice.len());
+            let writing = begun.elapsed().saturating_sub(resting);
+            queue.wrote(slice.len(), writing, resting);
+            begun = clock::monotonic();
+            resting = Duration::ZERO;
         }
         if buffer.capacity() > 8 * GATHER {
             buffer = Vec::with_capacity(GATHER);
@@ -271,7 +339,13 @@ mod tests {
     async fn a_limited_line_takes_its_time() {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (outbox, queue) = outbox(4);
-        let frame = Outgoing::new(&Request::UploadData { upload: 1 }, vec![7; 200_000]);
+        let frame = Outgoing::new(
+            &Request::UploadData {
+                upload: 1,
+                zstd: None,
+            },
+            vec![7; 200_000],
+        );
         outbox.bulk.send(frame).await.unwrap();
         drop(outbox);
         let start = crate::host::clock::monotonic();
@@ -294,7 +368,10 @@ mod tests {
         outbox
             .bulk
             .send(Outgoing::new(
-                &Request::UploadData { upload: 1 },
+                &Request::UploadData {
+                    upload: 1,
+                    zstd: None,
+                },
                 vec![7; 1000],
             ))
             .await

@@ -28,6 +28,8 @@ pub const MAX_LISTING: usize = 512;
 pub const MAX_UPLOADS: usize = 64;
 /// Bytes of one piece of a large transfer at most.
 pub const MAX_PIECE: usize = 256 * 1024;
+/// Longest body of such a piece before packing, in bytes: with what instructions add to it.
+pub const MAX_PIECE_BODY: usize = MAX_PIECE + 64;
 
 /// Leftovers of uploads that a share keeps at most: as many as may be open at a time.
 pub const MAX_LEFTOVERS: usize = MAX_UPLOADS;
@@ -61,5 +63,5 @@ pub const SILENCE_SECONDS: u64 = 25;
 
 const _: () = assert!(MAX_INLINE <= MAX_BODY as u64);
 const _: () = assert!(MUTATE_BODY_TARGET + LEAF + 64 <= MAX_BODY as usize);
-const _: () = assert!(MAX_PIECE + 64 <= MAX_BODY as usize);
+const _: () = assert!(MAX_PIECE_BODY <= MAX_BODY as usize);
 const _: () = assert!(SILENCE_SECONDS < 30 && KEEPALIVE_SECONDS * 2 < SILENCE_SECONDS);

@@ -3,6 +3,7 @@
 use super::Code;
 use super::inspect::{Inspect, Inspected, Visit};
 use super::leftover::Continued;
+use super::listing::ListEntry;
 use crate::model::{Mtime, PathError, RelPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,9 @@ pub enum Request {
         based_on: u64,
         /// The changes.
         ops: Vec<Op>,
+        /// Length of the body in bytes when it is unpacked, where it is a zstd frame. From minor version 5 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zstd: Option<u32>,
     },
     /// Starts the upload of a large file. Not answered.
     UploadOpen {
@@ -218,6 +222,9 @@ pub enum Request {
     UploadData {
         /// Which upload.
         upload: u64,
+        /// Length of the instructions in bytes, where the body is a zstd frame of them. From minor version 5 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zstd: Option<u32>,
     },
     /// The end. Body: 32 bytes of content digest. Answered by `staged` when the content is complete, right and durable.
     UploadClose {
@@ -277,38 +284,6 @@ pub struct Failed {
     pub message: String,
 }
 
-/// The kind of an entry in a listing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ListKind {
-    /// A directory. In the body: the sum of its entries.
-    Directory {},
-    /// A file. In the body: its content digest.
-    File {
-        /// Its length in bytes.
-        size: u64,
-    },
-    /// A symbolic link. In the body: 32 zero bytes.
-    Symlink {
-        /// What it holds.
-        target: WireBytes,
-    },
-}
-
-/// An entry of a listing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct ListEntry {
-    /// Its name.
-    pub name: WireBytes,
-    /// Permission bits.
-    pub mode: u32,
-    /// Modification time.
-    pub mtime: WireTime,
-    /// What it is.
-    #[serde(flatten)]
-    pub kind: ListKind,
-}
-
 /// What a server says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -348,7 +323,7 @@ pub enum Response {
     },
     /// Bytes of pieces that were written, so that as many more may be sent.
     Received {
-        /// How many, in bytes of body.
+        /// How many, in bytes of body as it was sent.
         bytes: u64,
     },
     /// An upload is complete, its digest right, and durable; or it failed and is gone.

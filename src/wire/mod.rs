@@ -13,7 +13,9 @@ mod inspect;
 mod invite;
 mod join;
 mod leftover;
+mod listing;
 mod message;
+mod packed;
 mod schema;
 
 pub use body::{BodyError, BodyReader, BodyWriter};
@@ -23,9 +25,9 @@ pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 pub use leftover::Continued;
-pub use message::{
-    Content, Failed, ListEntry, ListKind, Op, Request, Response, WireBytes, WirePath, WireTime,
-};
+pub use listing::{ListEntry, ListKind};
+pub use message::{Content, Failed, Op, Request, Response, WireBytes, WirePath, WireTime};
+pub use packed::{Effort, UnpackError, pack, unpack};
 pub use schema::schemas;
 
 /// ALPN name of the protocol.
@@ -33,7 +35,7 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 4;
+pub const MINOR: u16 = 5;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
@@ -42,3 +44,5 @@ pub const MINOR_VISIT: u16 = 2;
 pub const MINOR_DRIFTED: u16 = 3;
 /// The minor version that brought leftovers: what an upload left is not sent again.
 pub const MINOR_LEFTOVER: u16 = 4;
+/// The minor version that brought bodies of changes and pieces of uploads that are packed.
+pub const MINOR_ZSTD: u16 = 5;

@@ -21,6 +21,7 @@ mod large;
 mod live;
 mod logs;
 mod own;
+mod packing;
 mod plan;
 mod restart;
 mod resume;

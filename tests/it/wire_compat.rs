@@ -86,6 +86,7 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         requests_of_mirroring(),
         requests_of_looking(),
         requests_of_leftovers(),
+        requests_that_are_packed(),
     ]
     .concat()
 }
@@ -116,6 +117,7 @@ fn requests_of_mirroring() -> Vec<(&'static str, Request, Vec<u8>)> {
         id: 1,
         based_on: 41,
         ops: ops(),
+        zstd: None,
     };
     let close = Request::UploadClose {
         upload: 7,
@@ -128,7 +130,10 @@ fn requests_of_mirroring() -> Vec<(&'static str, Request, Vec<u8>)> {
         seed: u64::MAX,
         leftover: false,
     };
-    let data = Request::UploadData { upload: 7 };
+    let data = Request::UploadData {
+        upload: 7,
+        zstd: None,
+    };
     vec![
         bare("hello", hello(None)),
         bare("hello-share", hello(Some("photos"))),
@@ -197,6 +202,25 @@ fn requests_of_leftovers() -> Vec<(&'static str, Request, Vec<u8>)> {
     vec![
         ("upload_open-leftover", resumed, Vec::new()),
         ("recipe-leftover", leftover, Vec::new()),
+    ]
+}
+
+/// What minor version 5 brought.
+fn requests_that_are_packed() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let frame = vec![0x28, 0xb5, 0x2f, 0xfd];
+    let mutate = Request::Mutate {
+        id: 1,
+        based_on: 41,
+        ops: Vec::new(),
+        zstd: Some(9_000),
+    };
+    let piece = Request::UploadData {
+        upload: 7,
+        zstd: Some(262_208),
+    };
+    vec![
+        ("mutate-zstd", mutate, frame.clone()),
+        ("upload_data-zstd", piece, frame),
     ]
 }
 
@@ -585,11 +609,18 @@ fn any_request() -> impl Strategy<Value = Request> {
                     take_over
                 }
             ),
-        (number(), number(), vec(any_op(), 0..5)).prop_map(|(id, based_on, ops)| Request::Mutate {
-            id,
-            based_on,
-            ops
-        }),
+        (
+            number(),
+            number(),
+            vec(any_op(), 0..5),
+            any::<Option<u32>>()
+        )
+            .prop_map(|(id, based_on, ops, zstd)| Request::Mutate {
+                id,
+                based_on,
+                ops,
+                zstd
+            }),
         (
             number(),
             proptest::option::of(any_bytes()),
@@ -602,7 +633,8 @@ fn any_request() -> impl Strategy<Value = Request> {
                 path,
                 leftover: leftover.map(|(mark, length)| Continued { mark, length }),
             }),
-        number().prop_map(|upload| Request::UploadData { upload }),
+        (number(), any::<Option<u32>>())
+            .prop_map(|(upload, zstd)| Request::UploadData { upload, zstd }),
         (number(), number()).prop_map(|(upload, size)| Request::UploadClose { upload, size }),
         number().prop_map(|upload| Request::UploadAbort { upload }),
         (number(), any_bytes(), proptest::option::of(any_bytes()))

@@ -199,8 +199,12 @@ async fn session(
     let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
     let (read, write) = split(connection.stream);
     let (outbox, queue) = outbox(URGENT);
+    let line = Arc::default();
     let mut writer = tokio::spawn(write_loop(
-        queue.counted_in(&dial.sent).limited_to(dial.rate),
+        queue
+            .counted_in(&dial.sent)
+            .limited_to(dial.rate)
+            .over(&line),
         write,
     ));
     let window = Arc::new(Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0)));
@@ -217,6 +221,7 @@ async fn session(
         window: Arc::clone(&window),
         asked: Arc::new(Asked::new()),
         resumes: false,
+        line,
     };
     let met = Met {
         server_id: &connection.server_id,
@@ -320,6 +325,7 @@ async fn talk(
                 // Before minor version 1 nothing is said, and what is taken away is found at the next comparison.
                 dial.setids.set_kept(keeps_setid.unwrap_or(true));
                 welcomed(dial, met, minor);
+                link.speaks(minor);
                 Input::Connected {
                     link,
                     mirror: format!("{}-{share}", met.server_id),

@@ -1,12 +1,13 @@
 //! What the engine's thread is told by everybody else.
 
 use super::asked::Asked;
+use crate::daemon::packing::Line;
 use crate::daemon::pump::Outbox;
 use crate::engine::client::{Held, ReadOutcome, Snapshot, Welcome};
 use crate::model::RelPath;
-use crate::wire::Response;
+use crate::wire::{MINOR_ZSTD, Response};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 
 /// The way to the server while a session lasts.
@@ -21,6 +22,18 @@ pub(super) struct Link {
     pub(super) asked: Arc<Asked>,
     /// Whether the server keeps what is left of uploads.
     pub(super) resumes: bool,
+    /// What is known of the line.
+    pub(super) line: Arc<Mutex<Line>>,
+}
+
+impl Link {
+    /// A session of a minor version has begun: perhaps the server takes what is packed.
+    pub(super) fn speaks(&self, minor: u16) {
+        if minor >= MINOR_ZSTD {
+            let line = self.line.lock();
+            line.unwrap_or_else(PoisonError::into_inner).enable();
+        }
+    }
 }
 
 /// What the engine's thread is told.

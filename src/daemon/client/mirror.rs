@@ -303,7 +303,7 @@ impl Loop<'_> {
                     if link
                         .outbox
                         .urgent
-                        .try_send(Outgoing::new(&request, body))
+                        .try_send(Outgoing::packable(request, body))
                         .is_err()
                     {
                         link.window.close();

@@ -114,7 +114,9 @@ impl Planner {
     fn take(&mut self, request: &Request) -> Result<(), Option<Response>> {
         match request {
             Request::List { .. } => Ok(()),
-            Request::Mutate { id, based_on, ops } => {
+            Request::Mutate {
+                id, based_on, ops, ..
+            } => {
                 for op in ops {
                     self.note(op);
                 }

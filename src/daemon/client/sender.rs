@@ -1,12 +1,14 @@
 //! One upload on its way out: instructions gathered into pieces, sent by the bulk queue within the session's window.
 
 use super::mirror::Link;
+use crate::daemon::packing::Transfer;
 use crate::daemon::pump::Outgoing;
 use crate::delta::Instruction;
 use crate::engine::client::ReadOutcome;
 use crate::model::RelPath;
-use crate::model::limits::MAX_PIECE;
+use crate::model::limits::{MAX_PIECE, MAX_PIECE_BODY};
 use crate::wire::{Continued, Request, WirePath};
+use std::sync::PoisonError;
 use tokio::runtime::Handle;
 
 /// Bytes that one piece has the server copy at most.
@@ -24,6 +26,9 @@ pub(super) struct Sender<'a> {
     upload: u64,
     body: Vec<u8>,
     runtime: &'a Handle,
+    transfer: Transfer,
+    /// How long the piece that is gathered may become, but for what an instruction adds, in bytes.
+    limit: usize,
 }
 
 impl<'a> Sender<'a> {
@@ -38,11 +43,13 @@ impl<'a> Sender<'a> {
     ) -> Result<Self, Stop> {
         let base = base.map(WirePath::from);
         let path = link.resumes.then(|| WirePath::from(path));
-        let sender = Self {
+        let mut sender = Self {
             link,
             upload,
             body: Vec::new(),
             runtime,
+            transfer: Transfer::default(),
+            limit: MAX_PIECE,
         };
         let open = Request::UploadOpen {
             upload,
@@ -51,6 +58,7 @@ impl<'a> Sender<'a> {
             leftover,
         };
         sender.send(&open, Vec::new())?;
+        sender.limit = sender.piece();
         Ok(sender)
     }
 
@@ -75,13 +83,23 @@ impl<'a> Sender<'a> {
             }
             return Ok(());
         }
-        if let Instruction::Literal(bytes) = instruction
-            && self.body.len() + bytes.len() > MAX_PIECE
-        {
-            self.flush()?;
+        let Instruction::Literal(mut bytes) = *instruction else {
+            return self.gather(instruction);
+        };
+        while !bytes.is_empty() {
+            if self.body.len() + bytes.len() > self.limit {
+                self.flush()?;
+            }
+            let (front, rest) = bytes.split_at(bytes.len().min(self.limit));
+            self.gather(&Instruction::Literal(front))?;
+            bytes = rest;
         }
+        Ok(())
+    }
+
+    fn gather(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
         instruction.pack(&mut self.body);
-        if self.body.len() >= MAX_PIECE {
+        if self.body.len() >= self.limit {
             self.flush()
         } else {
             Ok(())
@@ -93,19 +111,28 @@ impl<'a> Sender<'a> {
         if self.body.is_empty() {
             return Ok(());
         }
-        let body = std::mem::take(&mut self.body);
+        let plain = std::mem::take(&mut self.body);
+        let packed = self.transfer.pack(&self.link.line, &plain, MAX_PIECE_BODY);
+        let (body, zstd) = match packed {
+            Some((packed, size)) => (packed, Some(size)),
+            None => (plain, None),
+        };
         let permits = u32::try_from(body.len()).unwrap_or(u32::MAX);
         // Given back by the server's `received`.
         let permit = self
             .runtime
             .block_on(self.link.window.acquire_many(permits));
         permit.map_err(|_| Stop::Silent)?.forget();
-        self.send(
-            &Request::UploadData {
-                upload: self.upload,
-            },
-            body,
-        )
+        let upload = self.upload;
+        self.send(&Request::UploadData { upload, zstd }, body)?;
+        self.limit = self.piece();
+        Ok(())
+    }
+
+    fn piece(&self) -> usize {
+        let line = self.link.line.lock();
+        self.transfer
+            .piece(&line.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn send(&self, request: &Request, body: Vec<u8>) -> Result<(), Stop> {

@@ -6,13 +6,13 @@
 mod commit;
 mod large;
 mod open;
+mod packed;
 mod permitted;
 mod progress;
 mod recipe;
 mod upload;
 mod visit;
 
-use crate::daemon::changes;
 use crate::daemon::join::Enroller;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::daemon::session::commit::{Job, start_committing};
@@ -20,7 +20,7 @@ use crate::daemon::session::progress::Flow;
 use crate::daemon::session::recipe::{RecipeJob, start_recipes};
 use crate::daemon::session::upload::{UploadJob, start_uploading};
 use crate::daemon::share::{Held, Refusal, Shares};
-use crate::engine::server::{DecodeError, SetId, decode};
+use crate::engine::server::{DecodeError, SetId};
 use crate::host::devices::DeviceInfo;
 use crate::model::limits::{HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, MAX_HEADER};
 use crate::wire::{Code, Frame, MINOR_DRIFTED, MINOR_RENEW, Request, Response, WirePath};
@@ -307,7 +307,6 @@ impl Session {
     }
 
     async fn take(&mut self, frame: Frame, outbox: &Outbox) -> Result<(), SessionError> {
-        let weight = (frame.header.len() + frame.body.len()) as u64;
         let request = parse(&frame)?;
         permitted::check(&self.guest.device, self.guest.share.as_deref(), &request)?;
         match request {
@@ -317,17 +316,15 @@ impl Session {
             }
             Request::Inspect(_) => return Err(visit::only_there()),
             Request::Renew { csr } => say(outbox, &self.guest.renew(csr).await?).await,
-            Request::Mutate { id, based_on, ops } => {
-                changes::log(&ops);
-                let changes = decode(&ops, &frame.body, self.guest.setid)?;
-                self.flow.outstanding.add(weight);
-                let job = Job::Mutate {
-                    id,
-                    based_on,
-                    changes,
-                    weight,
-                };
-                self.job(job).await?;
+            Request::Mutate {
+                id,
+                based_on,
+                ops,
+                zstd,
+            } => {
+                let body = self.unpacked(frame.body, zstd)?;
+                let weight = (frame.header.len() + body.len()) as u64;
+                self.mutate((id, based_on), &ops, &body, weight).await?;
             }
             Request::List { id, path, after } => {
                 let path = wire_path(&path)?;
@@ -361,10 +358,12 @@ impl Session {
                 let origin = (base.as_ref(), path.as_ref(), leftover);
                 self.open_upload(upload, origin).await?;
             }
-            Request::UploadData { upload } => {
+            Request::UploadData { upload, zstd } => {
                 let body = frame.body;
+                self.may_be_packed(zstd)?;
                 self.flow.outstanding.add(body.len() as u64);
-                self.upload(UploadJob::Data { upload, body }).await?;
+                let job = UploadJob::Data { upload, body, zstd };
+                self.upload(job).await?;
             }
             Request::UploadClose { upload, size } => self.close(upload, size, &frame.body).await?,
             Request::UploadAbort { upload } => self.upload(UploadJob::Abort { upload }).await?,

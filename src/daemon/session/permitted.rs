@@ -80,6 +80,7 @@ mod tests {
         let mutate = Request::Mutate {
             id: 1,
             based_on: 0,
+            zstd: None,
             ops: Vec::new(),
         };
         let open = Request::UploadOpen {
@@ -117,7 +118,13 @@ mod tests {
             (hello, None),
             (mutate, write),
             (open, write),
-            (Request::UploadData { upload: 1 }, write),
+            (
+                Request::UploadData {
+                    upload: 1,
+                    zstd: None,
+                },
+                write,
+            ),
             (Request::UploadClose { upload: 1, size: 0 }, write),
             (Request::UploadAbort { upload: 1 }, write),
             (Request::Visit(visit), None),

@@ -9,9 +9,9 @@ use crate::engine::ports::{Origin, Store, StoreError};
 use crate::engine::server::{Finished, Growing, UploadError};
 use crate::host::disk::DiskUpload;
 use crate::host::thread;
-use crate::model::limits::MAX_UPLOADS;
+use crate::model::limits::{MAX_PIECE_BODY, MAX_UPLOADS};
 use crate::model::{Digest, RelPath};
-use crate::wire::{Code, Failed, Response};
+use crate::wire::{Code, Failed, Response, unpack};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(super) enum UploadJob {
     Data {
         upload: u64,
         body: Bytes,
+        /// Its length when it is unpacked; none if it is not packed.
+        zstd: Option<u32>,
     },
     Close {
         upload: u64,
@@ -147,7 +149,7 @@ impl Uploading {
                 };
                 self.open(upload, &origin, after)
             }
-            UploadJob::Data { upload, body } => self.data(upload, &body),
+            UploadJob::Data { upload, body, zstd } => self.data(upload, &body, zstd),
             UploadJob::Close {
                 upload,
                 size,
@@ -190,11 +192,16 @@ impl Uploading {
         Ok(())
     }
 
-    fn data(&mut self, upload: u64, body: &[u8]) -> Result<(), SessionError> {
+    /// One piece. It is unpacked here, one at a time: what waits in the queue and what the windows count is as it came.
+    fn data(&mut self, upload: u64, body: &[u8], zstd: Option<u32>) -> Result<(), SessionError> {
         let mut ended = None;
         // One that failed or was given up is not there any more; its pieces count as written.
         if let Some(open) = self.open.get_mut(&upload) {
-            match open.growing.piece(body) {
+            let unpacked = zstd
+                .map(|size| unpack(body, size, MAX_PIECE_BODY))
+                .transpose();
+            let unpacked = unpacked.map_err(|error| SessionError::Protocol(error.to_string()))?;
+            match open.growing.piece(unpacked.as_deref().unwrap_or(body)) {
                 Ok(()) if open.growing.size() - open.pushed >= PUSH_BYTES => {
                     if self.push.try_send(open.growing.flusher()).is_ok() {
                         open.pushed = open.growing.size();

@@ -63,6 +63,7 @@ impl ClientEngine {
                 id,
                 based_on: self.version,
                 ops,
+                zstd: None,
             },
             body,
         ));

@@ -261,7 +261,7 @@ impl Client {
         };
         up.bulk.push_back(pack(&open, &[]));
         up.bulk
-            .push_back(pack(&Request::UploadData { upload }, &body));
+            .push_back(pack(&Request::UploadData { upload, zstd: None }, &body));
         up.bulk
             .push_back(pack(&Request::UploadAbort { upload }, &[]));
         self.tell(upload, ReadOutcome::Changed, now);
@@ -332,7 +332,7 @@ impl Client {
         self.content_bytes += literal;
         for piece in pieces {
             up.bulk
-                .push_back(pack(&Request::UploadData { upload }, &piece));
+                .push_back(pack(&Request::UploadData { upload, zstd: None }, &piece));
         }
         let digest = encoded.digest;
         self.recipes.insert(digest, Arc::new(encoded.recipe));

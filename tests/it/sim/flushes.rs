@@ -12,12 +12,16 @@ struct Asked {
     states: Vec<BTreeMap<Vec<u8>, Entry>>,
     /// A change was made that no event tells of.
     blind: bool,
+    /// A file had several names. No event tells of the others when it is changed through one, and one that is replaced before
+    /// anybody has looked is not found: only what stayed is as it was.
+    linked: bool,
 }
 
 impl Asked {
     fn note(&mut self, source: &MemSource) {
         let state = source.expected();
         self.blind |= source.blind;
+        self.linked |= source.inodes.values().any(|meta| meta.links > 1);
         if self.states.last() == Some(&state) {
             return;
         }
@@ -30,6 +34,7 @@ impl Asked {
         past.dedup();
         let right = match past.as_slice() {
             [only] if self.is_still(path) => *only == held,
+            _ if self.linked => true,
             _ => past.contains(&held) || self.is_of_the_time(&past, held),
         };
         let path = String::from_utf8_lossy(path);
@@ -78,6 +83,7 @@ impl Flushes {
             token: self.next,
             states: Vec::new(),
             blind: false,
+            linked: false,
         };
         asked.note(source);
         self.asked.push(asked);

@@ -241,7 +241,9 @@ impl Served {
     pub(super) fn take(&mut self, frame: &Frame, dice: &mut Dice, down: &mut VecDeque<Vec<u8>>) {
         let request: Request = serde_json::from_slice(&frame.header).unwrap();
         match request {
-            Request::Mutate { id, based_on, ops } => {
+            Request::Mutate {
+                id, based_on, ops, ..
+            } => {
                 self.mutate((id, based_on), &ops, &frame.body, dice);
             }
             Request::List { id, path, after } => {
@@ -357,7 +359,7 @@ impl Served {
                     Err(error) => Some((upload, Some(failure(&error)))),
                 }
             }
-            Request::UploadData { upload } => {
+            Request::UploadData { upload, .. } => {
                 let piece = session.open.get_mut(&upload).map(|g| g.piece(&frame.body));
                 match piece {
                     Some(Err(error)) => {

@@ -41,3 +41,22 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     hasher.finalize_xof().fill(&mut bytes);
     bytes
 }
+
+/// Lines of a program, which pack to less than a tenth, the same for the same seed.
+pub fn text(seed: u64, length: usize) -> Vec<u8> {
+    const LINES: [&str; 4] = [
+        "    let index = self.places.get(&path)?;\n",
+        "    if value.is_none() {\n        return Err(error);\n    }\n",
+        "    match self.take(length) {\n        Some(front) => front,\n    }\n",
+        "}\n\nfn next(&mut self) -> Option<Item> {\n",
+    ];
+    let mut text = Vec::with_capacity(length + 16);
+    for byte in noise(seed, length) {
+        if text.len() >= length {
+            break;
+        }
+        text.extend_from_slice(LINES[usize::from(byte % 4)].as_bytes());
+    }
+    text.truncate(length);
+    text
+}

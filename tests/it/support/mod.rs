@@ -8,5 +8,6 @@ pub mod pair;
 pub mod proxy;
 pub mod raw;
 pub mod sandbox;
+pub mod slow;
 pub mod tree;
 pub mod wait;

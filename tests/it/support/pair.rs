@@ -2,6 +2,7 @@
 
 use super::daemon::Daemon;
 use super::sandbox::{Finished, Sandbox};
+use super::slow::SlowLine;
 use super::{tree, wait};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,23 @@ impl Pair {
             source,
             mirror,
         }
+    }
+
+    /// Starts both with a line between them that carries so many bytes a second to the server.
+    pub fn over_slow_line(sandbox: Sandbox, rate: u32) -> (Self, SlowLine) {
+        let (source, mirror) = (sandbox.dir("source"), sandbox.dir("mirror"));
+        let (server, address) = start_server(&sandbox, "127.0.0.1:0");
+        let line = SlowLine::to(&address, rate);
+        let client = start_client(&sandbox, &line.address);
+        let pair = Self {
+            sandbox,
+            server,
+            address,
+            client,
+            source,
+            mirror,
+        };
+        (pair, line)
     }
 
     /// Waits with `syncd flush` until all is durable; then, at once, the mirror is equal to the source.

@@ -59,7 +59,7 @@ impl Peer {
     async fn piece(&mut self, upload: u64, instruction: Instruction<'_>) {
         let mut body = Vec::new();
         instruction.pack(&mut body);
-        let data = Request::UploadData { upload };
+        let data = Request::UploadData { upload, zstd: None };
         self.send(&data, &body).await;
         let mut left = body.len() as u64;
         while left > 0 {
