@@ -72,7 +72,7 @@ impl Hold {
     }
 }
 
-/// So many entries may always be missing.
+/// So many entries may be missing, unless none may.
 const LEAST: usize = 100;
 
 /// What was found missing, and how much may be.
@@ -93,7 +93,8 @@ pub struct Loss {
 /// Judges what was found missing.
 #[must_use]
 pub fn judge(loss: &Loss) -> Option<Hold> {
-    let least = if loss.certain { LEAST } else { 0 };
+    let few = loss.certain && loss.percent > 0;
+    let least = if few { LEAST } else { 0 };
     let allowed = loss.total.saturating_mul(usize::from(loss.percent));
     if loss.missing == 0 {
         None
@@ -129,6 +130,8 @@ mod tests {
         assert_eq!(judge(101, 1000, true, 10), Some(Hold::Most));
         assert_eq!(judge(999, 1000, true, 100), None);
         assert_eq!(judge(5, 5, false, 100), Some(Hold::Empty));
+        assert_eq!(judge(1, 1000, true, 0), Some(Hold::Most));
+        assert_eq!(judge(0, 1000, true, 0), None);
         let card = Loss {
             missing: 6,
             total: 10,

@@ -333,12 +333,12 @@ impl ClientEngine {
             // The rules of its directory are not known yet. It is found again when that is listed.
             return;
         }
-        match self.queue.get(&key) {
-            Some(wait) if wait.failures == 0 => return,
-            Some(_) => drop(self.queue.remove(&key)),
-            None => {}
+        if self.queue.get(&key).is_some_and(|wait| wait.failures == 0) {
+            return;
         }
-        let wait = self.fresh_wait(now);
+        let mut wait = self.fresh_wait(now);
+        // What was seen to go was, also if telling the server failed.
+        wait.left = self.queue.remove(&key).is_some_and(|old| old.left);
         self.resolve(key, wait, now, source, out);
     }
 

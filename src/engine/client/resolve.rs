@@ -180,6 +180,8 @@ impl ClientEngine {
         out: &mut Vec<Output>,
     ) {
         if let FoundKind::Special(reason) = found.kind {
+            // An event told that something took its place: so it went, unless it holds more than itself.
+            wait.left |= wait.event && !self.replaces_tree(&key, found);
             self.gone(&key, wait, now, source);
             self.skipped.insert(key, reason);
             return;

@@ -247,12 +247,10 @@ impl Store for MemStore {
         }
         let there = state.ledger.child(new.0, &new.1);
         if state.needs_stage(inode, there) {
-            state.ledger.commit(vec![edit(old, None)]);
-            state.ledger.commit(vec![edit(new, Some(inode))]);
-        } else {
-            let edits = vec![edit(old, None), edit(new, Some(inode))];
-            state.ledger.commit(edits);
+            state.ledger.commit(vec![edit(old.clone(), None)]);
         }
+        // Also from the stage, where it has one name at a time: what is lost of the first step is lost of the second.
+        state.ledger.commit(vec![edit(old, None), edit(new, Some(inode))]);
         state.stat(inode)
     }
 

@@ -57,9 +57,12 @@ pub(super) struct Client {
     rows: BTreeMap<NodeId, Row>,
 }
 
-fn engine(view: Tree) -> ClientEngine {
+fn engine(view: Tree, delete_guard: u8) -> ClientEngine {
     ClientEngine::new(
-        Settings::default(),
+        Settings {
+            delete_guard,
+            ..Settings::default()
+        },
         Some(root_id(1)),
         view,
         &Memory::default(),
@@ -67,9 +70,10 @@ fn engine(view: Tree) -> ClientEngine {
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
+    /// A client that holds deletions that nobody saw, beyond so many percent.
+    pub(super) fn new(delete_guard: u8) -> Self {
         Self {
-            engine: engine(Tree::new()),
+            engine: engine(Tree::new(), delete_guard),
             recipes: HashMap::new(),
             content_bytes: 0,
             flushed: Vec::new(),
@@ -106,7 +110,7 @@ impl Client {
         if lost {
             self.rows.clear();
         }
-        self.engine = engine(Tree::from_rows(self.rows.clone()));
+        self.engine = engine(Tree::from_rows(self.rows.clone()), 50);
     }
 
     /// Takes what the watcher has to tell.
