@@ -244,7 +244,9 @@ impl ClientEngine {
         match old {
             Some((id, true, same)) => {
                 self.view.set_stat(id, Some(found.stat));
-                if !same || self.scans.is_marked(id) {
+                if !same && wait.left {
+                    self.scans.push_replaced(id);
+                } else if !same || self.scans.is_marked(id) {
                     self.scans.push(id);
                 } else {
                     self.troubles.remove(&key);

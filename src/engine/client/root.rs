@@ -125,6 +125,7 @@ impl ClientEngine {
                 self.queue.doubt();
                 self.again.doubt();
                 self.large.doubt();
+                self.scans.doubt();
                 self.doubt_sent();
                 self.rescan();
                 false

@@ -14,10 +14,12 @@ impl ClientEngine {
         let Some(place) = self.place(dir) else {
             // It left the view, or is no directory any more.
             self.unwatched.remove(dir);
-            return self.scans.done(dir);
+            self.scans.done(dir);
+            return;
         };
         if self.is_left_out(dir) {
-            return self.scans.done(dir);
+            self.scans.done(dir);
+            return;
         }
         match source.watch(&place, dir) {
             Ok(()) => self.unwatched.remove(dir),
@@ -55,7 +57,7 @@ impl ClientEngine {
         now: Duration,
         source: &mut impl Source,
     ) {
-        self.scans.done(dir);
+        let went = self.scans.done(dir);
         self.forget_skipped(dir);
         if dir == self.view.root() {
             self.top_entries = entries.len();
@@ -87,7 +89,7 @@ impl ClientEngine {
                         }
                     }
                     if !clean {
-                        self.found.push_back(key);
+                        self.differs(key, went, now);
                     }
                 }
                 None => self.found.push_back(key),
@@ -102,7 +104,9 @@ impl ClientEngine {
             let key = Key { dir, name };
             if !self.is_kept(&key) {
                 // What was seen to go is on its way already.
-                if !self.queue.get(&key).is_some_and(|wait| wait.event) {
+                if went {
+                    self.differs(key, went, now);
+                } else if !self.queue.get(&key).is_some_and(|wait| wait.event) {
                     self.guard.insert(key);
                 }
                 // Should it turn up elsewhere, what is in it may have changed unseen.
@@ -110,6 +114,17 @@ impl ClientEngine {
                     self.scans.mark(id);
                 }
             }
+        }
+    }
+
+    /// Has an entry looked at that is not as the view has it. If its directory went, so did the entry.
+    fn differs(&mut self, key: Key, went: bool, now: Duration) {
+        if went {
+            let mut wait = self.fresh_wait(now);
+            wait.left = true;
+            self.queue.wait(key, now, wait);
+        } else {
+            self.found.push_back(key);
         }
     }
 

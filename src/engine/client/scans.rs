@@ -12,6 +12,8 @@ use std::collections::HashSet;
 pub(super) struct Scans {
     marked: HashSet<NodeId>,
     stack: Vec<NodeId>,
+    /// Those of them that were seen to go: another directory is in the place of each, and what it lacks went too.
+    replaced: HashSet<NodeId>,
 }
 
 impl Scans {
@@ -26,6 +28,17 @@ impl Scans {
         self.stack.push(dir);
     }
 
+    /// Has a directory listed next that took the place of one that was seen to go.
+    pub(super) fn push_replaced(&mut self, dir: NodeId) {
+        self.replaced.insert(dir);
+        self.push(dir);
+    }
+
+    /// What was seen to go says nothing any more.
+    pub(super) fn doubt(&mut self) {
+        self.replaced.clear();
+    }
+
     /// The directory that is to be listed now. Its mark stays until [`Scans::done`].
     pub(super) fn next(&mut self) -> Option<NodeId> {
         while let Some(dir) = self.stack.pop() {
@@ -36,9 +49,10 @@ impl Scans {
         None
     }
 
-    /// A directory was listed, or is gone.
-    pub(super) fn done(&mut self, dir: NodeId) {
+    /// A directory was listed, or is gone. Whether what it lacks was seen to go.
+    pub(super) fn done(&mut self, dir: NodeId) -> bool {
         self.marked.remove(&dir);
+        self.replaced.remove(&dir)
     }
 
     /// Whether a directory has to be listed.

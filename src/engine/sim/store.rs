@@ -250,7 +250,9 @@ impl Store for MemStore {
             state.ledger.commit(vec![edit(old.clone(), None)]);
         }
         // Also from the stage, where it has one name at a time: what is lost of the first step is lost of the second.
-        state.ledger.commit(vec![edit(old, None), edit(new, Some(inode))]);
+        state
+            .ledger
+            .commit(vec![edit(old, None), edit(new, Some(inode))]);
         state.stat(inode)
     }
 
