@@ -76,6 +76,7 @@ impl ClientEngine {
                 b: WirePath::from(path),
             };
             self.emit(op, &[], key.clone(), wait.clone());
+            self.vacated(from.clone(), wait);
             self.queue.hint_since(from, Hint::Settled, now, wait.stamp);
             return Moved::Done;
         }
@@ -124,6 +125,11 @@ impl ClientEngine {
             to: WirePath::from(path),
         };
         self.emit(op, &[], key.clone(), wait.clone());
+        self.vacated(from, wait);
+    }
+
+    /// Notes that what was at a path is elsewhere now: should the server not hear of it, it went all the same.
+    fn vacated(&mut self, from: Key, wait: &Wait) {
         let left = Wait {
             left: true,
             ..wait.clone()
