@@ -195,13 +195,13 @@ impl Watcher {
     /// How many directories are watched.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.watches.len()
+        self.owners.len()
     }
 
     /// Whether nothing is watched.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.watches.is_empty()
+        self.owners.is_empty()
     }
 
     fn alias(&self, fd: &impl AsFd, node: NodeId) -> PathBuf {
@@ -243,15 +243,9 @@ impl Watcher {
             notify::ErrorKind::PathNotFound => SourceError::Displaced,
             _ => SourceError::Failed(format!("cannot watch it: {error}")),
         })?;
+        // Another node may have the directory, too: which of the two the view keeps is not known yet, so both stay.
+        self.owners.insert(identity, node);
         self.watches.insert(node, (alias, identity));
-        // A node that the view has lost, or is about to: its name would be left behind for ever.
-        if let Some(before) = self
-            .owners
-            .insert(identity, node)
-            .filter(|old| *old != node)
-        {
-            self.unwatch(before);
-        }
         Ok(())
     }
 
