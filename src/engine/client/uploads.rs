@@ -139,30 +139,23 @@ impl ClientEngine {
                 }
             }
             ReadOutcome::Changed => {
-                if let Some(Upload {
-                    key,
-                    wait,
-                    leftover,
-                    ..
-                }) = self.uploads.remove(&upload)
-                {
-                    self.left(leftover);
+                if let Some((key, wait)) = self.given_up(upload) {
                     self.reread(key, wait, now);
                 }
             }
             ReadOutcome::Failed(message) => {
-                if let Some(Upload {
-                    key,
-                    wait,
-                    leftover,
-                    ..
-                }) = self.uploads.remove(&upload)
-                {
-                    self.left(leftover);
+                if let Some((key, wait)) = self.given_up(upload) {
                     self.fail(key, wait, message, now);
                 }
             }
         }
+    }
+
+    /// An upload ended on this side. What came of it by then is left on the server.
+    fn given_up(&mut self, upload: u64) -> Option<(Key, Wait)> {
+        let upload = self.uploads.remove(&upload)?;
+        self.left(upload.leftover);
+        Some((upload.key, upload.wait))
     }
 
     /// The server holds the content already: at this path (then only attributes differ), or at another.

@@ -33,9 +33,14 @@ impl Pair {
     /// Starts both on what the sandbox has in `source` and `mirror`. Files `server.toml` and `client.toml` are their
     /// settings.
     pub fn of(sandbox: Sandbox) -> Self {
+        Self::over(sandbox, str::to_owned)
+    }
+
+    /// Starts both, and what is between them: `line` is told the server's address, and gives the one that is dialled.
+    fn over(sandbox: Sandbox, line: impl FnOnce(&str) -> String) -> Self {
         let (source, mirror) = (sandbox.dir("source"), sandbox.dir("mirror"));
         let (server, address) = start_server(&sandbox, "127.0.0.1:0");
-        let client = start_client(&sandbox, &address);
+        let client = start_client(&sandbox, &line(&address));
         Self {
             sandbox,
             server,
@@ -48,19 +53,12 @@ impl Pair {
 
     /// Starts both with a line between them that carries so many bytes a second to the server.
     pub fn over_slow_line(sandbox: Sandbox, rate: u32) -> (Self, SlowLine) {
-        let (source, mirror) = (sandbox.dir("source"), sandbox.dir("mirror"));
-        let (server, address) = start_server(&sandbox, "127.0.0.1:0");
-        let line = SlowLine::to(&address, rate);
-        let client = start_client(&sandbox, &line.address);
-        let pair = Self {
-            sandbox,
-            server,
-            address,
-            client,
-            source,
-            mirror,
-        };
-        (pair, line)
+        let mut line = None;
+        let pair = Self::over(sandbox, |address| {
+            let slow = line.insert(SlowLine::to(address, rate));
+            slow.address.clone()
+        });
+        (pair, line.expect("it was dialled"))
     }
 
     /// Waits with `syncd flush` until all is durable; then, at once, the mirror is equal to the source.
