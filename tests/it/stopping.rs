@@ -1,8 +1,10 @@
 //! Signals: the first ends what runs in order, the second at once.
 
+use crate::support::daemon::Daemon;
 use crate::support::files::{noise, write};
 use crate::support::pair::Pair;
 use crate::support::raw::Raw;
+use crate::support::sandbox::Sandbox;
 use crate::support::wait;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -100,4 +102,24 @@ fn a_second_signal_ends_a_server_that_still_waits() {
     pair.restart_server();
     // It took over.
     pair.server.stop();
+}
+
+#[test]
+fn a_server_that_ended_is_not_looked_for_while_another_runs() {
+    let sandbox = Sandbox::new();
+    let (mut first, _) = Daemon::server(&sandbox, &sandbox.dir("first"));
+    let mut start = sandbox.syncd();
+    start.args(["server", "-d", "second", "--listen", "127.0.0.1:0"]);
+    let (mut second, _) = Daemon::server_with(&sandbox, "second server", &mut start);
+    write(&sandbox.dir("source"), "f", "f");
+    // While both run, nobody guesses.
+    let once = ["client", "-d", "source", "--once"];
+    let run = sandbox.run(&once);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.err.contains("several servers"), "{}", run.err);
+    first.stop();
+    let run = sandbox.run(&once);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(std::fs::read(sandbox.path("second/f")).unwrap(), b"f");
+    second.stop();
 }

@@ -83,10 +83,15 @@ impl Connector {
         Self { own, ..self }
     }
 
-    /// The servers of this user and home that left an invite: where to dial when no address was given.
+    /// The servers of this user and home that left an invite: where to dial when no address was given. Those that have
+    /// ended count only while no other runs.
     #[must_use]
     pub fn local_servers(&self) -> Vec<LocalInvite> {
-        local_invites(&self.dirs)
+        let mut all = local_invites(&self.dirs);
+        if all.iter().any(|invite| !invite.ended) {
+            all.retain(|invite| !invite.ended);
+        }
+        all
     }
 
     /// Opens a connection to `HOST:PORT`, or to the first that can be had of several with commas between, which are addresses
