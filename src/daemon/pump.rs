@@ -285,6 +285,9 @@ async fn within(work: impl Future<Output = io::Result<()>>) -> Result<(), PumpEr
     }
 }
 
+/// Room that a read finds at least, in bytes.
+const READ: usize = 64 * 1024;
+
 /// Reads frames one after the other.
 #[derive(Debug)]
 pub struct FrameReader<R> {
@@ -318,7 +321,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 trace("received", &frame.header, &frame.body);
                 return Ok(frame);
             }
-            self.buffer.reserve(64 * 1024);
+            let lacks = self.deframer.lacks(&self.buffer);
+            self.buffer.reserve(lacks.max(READ));
             let read = self.stream.read_buf(&mut self.buffer);
             match timeout(Duration::from_secs(SILENCE_SECONDS), read).await {
                 Ok(Ok(0)) => return Err(PumpError::Closed),

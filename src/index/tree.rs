@@ -5,113 +5,20 @@
 //! root sums mean two equal trees.
 
 use crate::model::{Entry, Kind, Mtime, Name, RelPath, Sum};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+mod node;
 mod rows;
 
+pub use node::{Node, NodeId, Stat};
 pub use rows::Row;
-
-/// The id of a node: stable for the node's life, also across renames. Ids are not reused within a run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct NodeId(pub u64);
-
-/// What `lstat` said of a path on the local disk: how a change is noticed without reading.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stat {
-    /// Inode number.
-    pub inode: u64,
-    /// Birth time in nanoseconds since 1970, 0 where the file system has none: tells a reused inode number apart.
-    pub birth: i64,
-    /// Status change time in nanoseconds since 1970.
-    pub ctime: i64,
-    /// Number of names (hard links).
-    pub links: u32,
-}
-
-/// One entry of the tree.
-#[derive(Clone, Debug)]
-pub struct Node {
-    parent: NodeId,
-    name: Box<[u8]>,
-    /// What it is.
-    pub entry: Entry,
-    /// The local disk's view of it; `None` when it has to be looked at again.
-    pub stat: Option<Stat>,
-    children: BTreeMap<Box<[u8]>, NodeId>,
-    sum: Sum,
-}
-
-impl Node {
-    /// The id of the directory that holds it; its own for the root.
-    #[must_use]
-    pub fn parent(&self) -> NodeId {
-        self.parent
-    }
-
-    /// Its name; empty for the root.
-    #[must_use]
-    pub fn name(&self) -> &[u8] {
-        &self.name
-    }
-
-    /// The sum over its children; zero for what is not a directory.
-    #[must_use]
-    pub fn sum(&self) -> Sum {
-        self.sum
-    }
-
-    /// Its children in the order of their names.
-    pub fn children(&self) -> impl Iterator<Item = (&[u8], NodeId)> {
-        self.children.iter().map(|(name, id)| (&**name, *id))
-    }
-
-    /// Its children whose names come after `after`.
-    pub fn children_after(&self, after: &[u8]) -> impl Iterator<Item = (&[u8], NodeId)> {
-        use std::ops::Bound;
-        self.children
-            .range::<[u8], _>((Bound::Excluded(after), Bound::Unbounded))
-            .map(|(name, id)| (&**name, *id))
-    }
-
-    /// How many children it has.
-    #[must_use]
-    pub fn child_count(&self) -> usize {
-        self.children.len()
-    }
-
-    fn hash(&self) -> Sum {
-        let mut hasher = blake3::Hasher::new();
-        let mut number = |value: u64| {
-            hasher.update(&value.to_le_bytes());
-        };
-        number(self.name.len() as u64);
-        number(u64::from(self.entry.mode));
-        number(self.entry.mtime.secs.cast_unsigned());
-        number(u64::from(self.entry.mtime.nanos));
-        match &self.entry.kind {
-            Kind::Directory => {
-                number(1);
-                hasher.update(&self.sum.to_bytes());
-            }
-            Kind::File { size, digest } => {
-                number(2);
-                number(*size);
-                hasher.update(&digest.0);
-            }
-            Kind::Symlink { target } => {
-                number(3);
-                hasher.update(target);
-            }
-        }
-        hasher.update(&self.name);
-        Sum::of(*hasher.finalize().as_bytes())
-    }
-}
 
 /// A tree of entries.
 #[derive(Debug)]
 pub struct Tree {
-    nodes: HashMap<NodeId, Node>,
+    /// Boxed: a table of whole nodes is up to half empty, and twice there while it grows.
+    nodes: HashMap<NodeId, Box<Node>>,
     next: u64,
     inodes: HashMap<u64, NodeId>,
     touched: BTreeSet<NodeId>,
@@ -134,16 +41,9 @@ impl Tree {
             mode: 0o755,
             mtime: Mtime::default(),
         };
-        let root = Node {
-            parent: ROOT,
-            name: Box::default(),
-            entry,
-            stat: None,
-            children: BTreeMap::new(),
-            sum: Sum::default(),
-        };
+        let root = Node::new(ROOT, Arc::default(), entry);
         Self {
-            nodes: HashMap::from([(ROOT, root)]),
+            nodes: HashMap::from([(ROOT, Box::new(root))]),
             next: 1,
             inodes: HashMap::new(),
             touched: BTreeSet::new(),
@@ -159,7 +59,7 @@ impl Tree {
     /// The sum of the whole tree. The root's own mode and time are not part of it.
     #[must_use]
     pub fn root_sum(&self) -> Sum {
-        self.nodes.get(&ROOT).map(Node::sum).unwrap_or_default()
+        self.get(ROOT).map(Node::sum).unwrap_or_default()
     }
 
     /// How many nodes there are, the root not counted.
@@ -177,13 +77,13 @@ impl Tree {
     /// A node by its id.
     #[must_use]
     pub fn get(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id)
+        self.nodes.get(&id).map(|node| &**node)
     }
 
     /// A child by its name.
     #[must_use]
     pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
-        self.nodes.get(&dir)?.children.get(name).copied()
+        self.nodes.get(&dir)?.named(name)
     }
 
     /// A node by its path.
@@ -257,18 +157,12 @@ impl Tree {
             None => {
                 let id = NodeId(self.next);
                 self.next += 1;
-                let node = Node {
-                    parent: dir,
-                    name: name.as_bytes().into(),
-                    entry,
-                    stat: None,
-                    children: BTreeMap::new(),
-                    sum: Sum::default(),
-                };
+                let name: Arc<[u8]> = name.as_bytes().into();
+                let node = Node::new(dir, Arc::clone(&name), entry);
                 let hash = node.hash();
-                self.nodes.insert(id, node);
+                self.nodes.insert(id, Box::new(node));
                 self.touched.insert(id);
-                self.link(dir, name.as_bytes(), id, hash);
+                self.link(dir, name, id, hash);
                 id
             }
         };
@@ -338,11 +232,12 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&id) else {
             return false;
         };
+        let name: Arc<[u8]> = name.as_bytes().into();
         node.parent = dir;
-        node.name = name.as_bytes().into();
+        node.name = Arc::clone(&name);
         let hash = node.hash();
         self.touched.insert(id);
-        self.link(dir, name.as_bytes(), id, hash);
+        self.link(dir, name, id, hash);
         true
     }
 
@@ -363,10 +258,10 @@ impl Tree {
                 continue;
             };
             node.parent = dir;
-            node.name.clone_from(&name);
+            node.name = Arc::clone(&name);
             let hash = node.hash();
             self.touched.insert(id);
-            self.link(dir, &name, id, hash);
+            self.link(dir, name, id, hash);
         }
         true
     }
@@ -375,33 +270,35 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
-        let mut gone: Vec<NodeId> = std::mem::take(&mut node.children).into_values().collect();
-        if gone.is_empty() {
+        let Some(inside) = &mut node.inside else {
             return;
-        }
+        };
+        let children = std::mem::take(&mut inside.children);
+        let mut gone: Vec<NodeId> = children.into_values().collect();
         while let Some(child) = gone.pop() {
             self.set_stat(child, None);
             if let Some(node) = self.nodes.remove(&child) {
-                gone.extend(node.children.into_values());
+                gone.extend(node.children().map(|(_, id)| id));
             }
             self.touched.insert(child);
         }
-        self.change(id, |node| node.sum = Sum::default());
+        self.change(id, |node| node.inside = None);
     }
 
     fn unlink(&mut self, id: NodeId) -> Option<()> {
         let node = self.nodes.get(&id)?;
         let (hash, parent, name) = (node.hash(), node.parent, node.name.clone());
-        self.nodes.get_mut(&parent)?.children.remove(&name)?;
-        self.change(parent, |dir| dir.sum.sub(hash));
+        let inside = self.nodes.get_mut(&parent)?.inside();
+        inside.children.remove(&name)?;
+        self.change(parent, |dir| dir.inside().sum.sub(hash));
         Some(())
     }
 
-    fn link(&mut self, dir: NodeId, name: &[u8], id: NodeId, hash: Sum) {
+    fn link(&mut self, dir: NodeId, name: Arc<[u8]>, id: NodeId, hash: Sum) {
         if let Some(parent) = self.nodes.get_mut(&dir) {
-            parent.children.insert(name.into(), id);
+            parent.inside().children.insert(name, id);
         }
-        self.change(dir, |node| node.sum.add(hash));
+        self.change(dir, |node| node.inside().sum.add(hash));
     }
 
     /// Changes what a node's hash covers, and carries the difference up to the root: the cost is the node's depth.
@@ -415,15 +312,16 @@ impl Tree {
         self.touched.insert(id);
         let mut at = id;
         while at != ROOT && old != new {
-            let Some(parent_id) = self.nodes.get(&at).map(Node::parent) else {
+            let Some(parent_id) = self.get(at).map(Node::parent) else {
                 return;
             };
             let Some(parent) = self.nodes.get_mut(&parent_id) else {
                 return;
             };
             let before = parent.hash();
-            parent.sum.sub(old);
-            parent.sum.add(new);
+            let sum = &mut parent.inside().sum;
+            sum.sub(old);
+            sum.add(new);
             (old, new) = (before, parent.hash());
             at = parent_id;
         }

@@ -50,6 +50,18 @@ impl Deframer {
         }
     }
 
+    /// How many bytes the frame still lacks that `buffer` begins with, once [`Deframer::next`] found none in it: what is
+    /// to be reserved, so that a long frame does not grow in steps that leave half of it unused.
+    #[must_use]
+    pub fn lacks(&self, buffer: &BytesMut) -> usize {
+        let Some((mut lengths, rest)) = buffer.split_at_checked(8) else {
+            return 8 - buffer.len();
+        };
+        let header = lengths.get_u32_le().min(self.max_header);
+        let body = lengths.get_u32_le().min(self.max_body);
+        (header as usize + body as usize).saturating_sub(rest.len())
+    }
+
     /// Takes the next whole frame from the front of `buffer`, or `None` when more bytes are needed.
     ///
     /// # Errors
@@ -108,6 +120,10 @@ mod tests {
             let mut buffer = BytesMut::from(&bytes[..cut]);
             let early = deframer.next(&mut buffer).unwrap();
             assert_eq!(early.is_some(), cut == bytes.len());
+            if early.is_none() {
+                let known = if cut < 8 { 8 } else { bytes.len() };
+                assert_eq!(deframer.lacks(&buffer), known - cut);
+            }
             buffer.extend_from_slice(&bytes[cut..]);
             let frame = early
                 .or_else(|| deframer.next(&mut buffer).unwrap())

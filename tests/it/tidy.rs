@@ -57,7 +57,7 @@ const IMPURE_WORDS: &[&str] = &[
 /// Longest file without its tests, in lines.
 const MAX_LINES: usize = 400;
 /// Files that were longer when the rule came. A number here only shrinks.
-const LONGER: &[(&str, usize)] = &[("src/index/tree.rs", 445)];
+const LONGER: &[(&str, usize)] = &[];
 
 /// Words that may stand only in these files.
 const ONLY_IN: &[(&str, &[&str])] = &[

@@ -83,6 +83,18 @@ pub enum Change {
 }
 
 impl Change {
+    /// Gives the bytes of an inline content free, once they are staged: until everything is durable they would be in
+    /// memory a second time.
+    pub fn forget_content(&mut self) {
+        if let Self::Put {
+            source: Source::Inline(bytes),
+            ..
+        } = self
+        {
+            *bytes = Bytes::new();
+        }
+    }
+
     /// The paths whose meaning it changes.
     pub fn touches(&self) -> impl Iterator<Item = &RelPath> {
         let (first, second) = match self {

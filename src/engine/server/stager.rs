@@ -158,7 +158,7 @@ impl<S: Store> Stager<S> {
     ) {
         self.group.items.push(Item::Begin { based_on });
         for (index, change) in (0u32..).zip(changes) {
-            let change = match change {
+            let mut change = match change {
                 Ok(change) => change,
                 Err(failed) => {
                     self.group.items.push(Item::Refused(failed));
@@ -175,6 +175,7 @@ impl<S: Store> Stager<S> {
                 self.pending.clear();
             }
             let staged = self.stage(&change, take);
+            change.forget_content();
             self.touched.extend(change.touches().cloned());
             self.group.items.push(Item::Change(Prepared {
                 index,

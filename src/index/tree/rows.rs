@@ -1,8 +1,9 @@
 //! A tree as rows, for whoever stores it.
 
 use super::{Node, NodeId, ROOT, Stat, Tree};
-use crate::model::{Entry, Name, Sum};
-use std::collections::{BTreeMap, HashMap};
+use crate::model::{Entry, Name};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A node as it is stored: everything but what follows from the other rows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +49,7 @@ impl Tree {
     pub fn row(&self, id: NodeId) -> Option<Row> {
         self.nodes.get(&id).map(|node| Row {
             parent: node.parent,
-            name: node.name.clone(),
+            name: (*node.name).into(),
             entry: node.entry.clone(),
             stat: node.stat,
         })
@@ -96,23 +97,18 @@ impl Tree {
         };
         if !parent.entry.is_dir()
             || Name::new(&row.name).is_err()
-            || parent.children.contains_key(&row.name)
+            || parent.named(&row.name).is_some()
         {
             return false;
         }
-        parent.children.insert(row.name.clone(), id);
+        let name: Arc<[u8]> = row.name.into();
+        parent.inside().children.insert(Arc::clone(&name), id);
         if let Some(stat) = row.stat {
             self.inodes.insert(stat.inode, id);
         }
-        let node = Node {
-            parent: dir,
-            name: row.name,
-            entry: row.entry,
-            stat: row.stat,
-            children: BTreeMap::new(),
-            sum: Sum::default(),
-        };
-        self.nodes.insert(id, node);
+        let mut node = Node::new(dir, name, row.entry);
+        node.stat = row.stat;
+        self.nodes.insert(id, Box::new(node));
         true
     }
 
@@ -125,7 +121,7 @@ impl Tree {
         if id != ROOT
             && let Some(parent) = self.nodes.get_mut(&parent)
         {
-            parent.sum.add(hash);
+            parent.inside().sum.add(hash);
         }
     }
 }
