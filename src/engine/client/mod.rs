@@ -157,6 +157,7 @@ pub struct ClientEngine {
     /// Large files that wait for their turn, the oldest first.
     large: Queue,
     known: uploads::Known,
+    rests: uploads::Rests,
     links: Links,
     flushes: Vec<(u64, u64)>,
     troubles: BTreeMap<Key, Trouble>,
@@ -203,6 +204,7 @@ impl ClientEngine {
             ready: Vec::new(),
             large: Queue::new(settings.timing),
             known: uploads::Known::default(),
+            rests: uploads::Rests::default(),
             links: Links::default(),
             flushes: Vec::new(),
             troubles: BTreeMap::new(),

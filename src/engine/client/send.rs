@@ -115,6 +115,7 @@ impl ClientEngine {
     /// The server could not apply a change: the view is wrong about it, and is compared.
     fn refused(&mut self, key: Key, mut wait: Wait, failure: &Failed, now: Duration) {
         self.resync = true;
+        self.rests.forget(&key);
         if let Some(dir) = self.view.path(key.dir)
             && let Ok(path) = dir.join(&key.name)
         {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 mod brake;
+mod hot;
 
 /// One of many changes.
 fn change(source: &mut MemSource, n: u8, a: usize, b: usize, c: u8) {

@@ -2,9 +2,11 @@
 
 mod known;
 mod reading;
+mod rest;
 
 pub(super) use known::Known;
 pub use reading::{ReadOutcome, UploadJob};
+pub(super) use rest::Rests;
 
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};
@@ -21,6 +23,7 @@ use std::time::Duration;
 pub(super) struct Upload {
     pub(super) key: Key,
     pub(super) wait: Wait,
+    begun: Duration,
     inode: (u64, i64),
     /// By what the server finds what is left of it.
     leftover: LeftoverKey,
@@ -74,6 +77,11 @@ impl ClientEngine {
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
         }
+        let rest = self.rests.until(&key, wait.since, now);
+        if let Some(until) = rest.filter(|_| existing.is_some() && self.first_flush().is_none()) {
+            self.queue.wait(key, until, wait);
+            return;
+        }
         if self.uploads.len() >= self.settings.uploads {
             self.large.wait(key, wait.since, wait);
             return;
@@ -112,6 +120,7 @@ impl ClientEngine {
             Upload {
                 key,
                 wait,
+                begun: now,
                 inode,
                 leftover,
                 read: None,
@@ -293,6 +302,7 @@ impl ClientEngine {
         let Some(Upload {
             key,
             mut wait,
+            begun,
             leftover,
             read,
             outdated,
@@ -342,6 +352,7 @@ impl ClientEngine {
             self.forget(id, &mut wait, source);
         }
         self.troubles.remove(&key);
+        self.rests.committed(&key, wait.since, begun, now);
         self.look_at_links(&key, &found, digest, now);
         self.put_large(key, wait, &found, digest, Content::Upload { upload });
     }
