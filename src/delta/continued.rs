@@ -20,7 +20,9 @@ impl Recipe {
         let (front, back) = (self.blocks().get(..whole)?, rest.blocks().get(whole..)?);
         let blocks = [front, back].concat();
         let all = Self::new(rest.size(), self.block(), self.seed(), blocks).ok()?;
-        Some((all, length))
+        let (front, back) = (self.fine().get(..whole), rest.fine().get(whole..));
+        let fine = [front.unwrap_or_default(), back.unwrap_or_default()].concat();
+        Some((all.with_fine(fine), length))
     }
 }
 

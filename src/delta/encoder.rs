@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::delta::content::ContentHasher;
+use crate::delta::fine::PARTS;
 use crate::delta::instruction::Instruction;
 use crate::delta::matcher::{Matcher, Step, View, Work};
-use crate::delta::recipe::{Block, Recipe, RecipeBuilder};
+use crate::delta::recipe::{Recipe, RecipeBuilder};
 use crate::model::Digest;
 use crate::model::limits::MAX_PIECE;
 
@@ -53,7 +54,7 @@ impl DeltaEncoder {
     pub fn fresh(block: u32, seed: u64) -> Self {
         Self {
             content: ContentHasher::new(),
-            recipe: RecipeBuilder::new(block, seed),
+            recipe: RecipeBuilder::new(block, seed).finer(),
             search: None,
         }
     }
@@ -71,7 +72,7 @@ impl DeltaEncoder {
             self.content.update(piece);
             self.recipe.update(piece);
             match &mut self.search {
-                Some(search) => search.push(piece, self.recipe.blocks(), emit),
+                Some(search) => search.push(piece, &self.recipe, emit),
                 None => literal(piece, emit),
             }
         }
@@ -80,7 +81,7 @@ impl DeltaEncoder {
     /// Ends the new content, with the last instructions.
     pub fn finish(self, emit: &mut impl FnMut(Instruction<'_>)) -> Encoded {
         let work = match self.search {
-            Some(search) => search.finish(self.recipe.blocks(), emit),
+            Some(search) => search.finish(&self.recipe, emit),
             None => Work::default(),
         };
         let (size, digest) = self.content.finish();
@@ -125,7 +126,12 @@ impl Search {
         self.least().max(SLAB)
     }
 
-    fn push(&mut self, piece: &[u8], fresh: &[Block], emit: &mut impl FnMut(Instruction<'_>)) {
+    fn push(
+        &mut self,
+        piece: &[u8],
+        fresh: &RecipeBuilder,
+        emit: &mut impl FnMut(Instruction<'_>),
+    ) {
         if self.held.is_empty() && piece.len() >= self.least() {
             let done = self.advance(piece, fresh, false, emit);
             self.held
@@ -141,7 +147,7 @@ impl Search {
         }
     }
 
-    fn finish(mut self, fresh: &[Block], emit: &mut impl FnMut(Instruction<'_>)) -> Work {
+    fn finish(mut self, fresh: &RecipeBuilder, emit: &mut impl FnMut(Instruction<'_>)) -> Work {
         let held = std::mem::take(&mut self.held);
         self.advance(&held, fresh, true, emit);
         self.end_copy(emit);
@@ -152,7 +158,7 @@ impl Search {
     fn advance(
         &mut self,
         bytes: &[u8],
-        fresh: &[Block],
+        fresh: &RecipeBuilder,
         end: bool,
         emit: &mut impl FnMut(Instruction<'_>),
     ) -> usize {
@@ -161,7 +167,8 @@ impl Search {
             let step = self.matcher.step(View {
                 at: self.at + done as u64,
                 bytes: bytes.get(done..).unwrap_or_default(),
-                fresh,
+                fresh: fresh.blocks(),
+                fine: fresh.fine(),
                 end,
             });
             match step {
@@ -176,6 +183,16 @@ impl Search {
                     self.extend_copy(offset, length as u64, emit);
                     done += skipped + length;
                     literal_from = done;
+                }
+                Step::Parts { offset, alike } => {
+                    let part = self.block / PARTS;
+                    for number in (0..PARTS).filter(|number| alike & 1 << number != 0) {
+                        let at = number * part;
+                        self.end_literal(bytes.get(literal_from..done + at), emit);
+                        self.extend_copy(offset + at as u64, part as u64, emit);
+                        literal_from = done + at + part;
+                    }
+                    done += self.block;
                 }
             }
         }

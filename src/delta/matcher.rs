@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use crate::delta::fine::Fine;
 use crate::delta::lookup::{Lookup, whole_blocks};
 use crate::delta::recipe::{Block, Recipe, strong};
 use crate::delta::rolling::{Rolling, Window, weak};
@@ -46,6 +47,8 @@ pub(crate) enum Step {
         offset: u64,
         length: usize,
     },
+    /// A block of the old content, changed: of its parts those of the bits are the old ones.
+    Parts { offset: u64, alike: u16 },
 }
 
 /// The bytes of the new content from where the search stands.
@@ -56,6 +59,8 @@ pub(crate) struct View<'a> {
     pub(crate) bytes: &'a [u8],
     /// The hashes of the new content's blocks; at least of all whole ones up to the end of `bytes`.
     pub(crate) fresh: &'a [Block],
+    /// The sums of their parts, if they are kept.
+    pub(crate) fine: &'a [Fine],
     /// Whether nothing follows.
     pub(crate) end: bool,
 }
@@ -110,6 +115,9 @@ impl Matcher {
             if let Some(number) = self.find(fresh.weak, &fresh.strong) {
                 return self.copy(0, number);
             }
+            if let Some(parts) = self.parts(view, here) {
+                return parts;
+            }
             let skips = match self.is_single(view, here) {
                 None => return Step::Wait,
                 Some(single) => single || self.is_sparse(here),
@@ -155,6 +163,15 @@ impl Matcher {
             Some(fresh) => fresh.strong == wanted.strong,
             None => self.hash(window) == wanted.strong,
         }
+    }
+
+    /// Whether the block here is the old one of its offset with some parts changed.
+    fn parts(&mut self, view: View<'_>, here: Option<usize>) -> Option<Step> {
+        let number = here.filter(|number| *number < whole_blocks(&self.old).len())?;
+        let alike = self.old.fine().get(number)?.alike(view.fine.get(number)?)?;
+        let offset = number as u64 * u64::from(self.old.block());
+        self.found(number);
+        Some(Step::Parts { offset, alike })
     }
 
     /// Whether the next block is the old one of its offset, so that only this one changed; `None` while that is unknown.
@@ -267,10 +284,14 @@ impl Matcher {
         })
     }
 
-    fn copy(&mut self, skipped: usize, number: usize) -> Step {
+    fn found(&mut self, number: usize) {
         self.expected = Some(number + 1);
         self.sum = None;
         self.fruitless = 0;
+    }
+
+    fn copy(&mut self, skipped: usize, number: usize) -> Step {
+        self.found(number);
         Step::Copy {
             skipped,
             offset: number as u64 * u64::from(self.old.block()),

@@ -6,6 +6,7 @@
 mod content;
 mod continued;
 mod encoder;
+mod fine;
 mod instruction;
 mod lookup;
 mod matcher;

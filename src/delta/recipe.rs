@@ -4,12 +4,14 @@
 //!
 //! ```text
 //! version u8 = 1 | block u32 | seed u64 | size u64 | blocks           all little-endian
+//! version u8 = 2 | block u32 | seed u64 | size u64 | blocks | for each block: the sums of its 16 parts, 3 bytes each
 //! ```
 
 mod builder;
 
 pub use builder::RecipeBuilder;
 
+use crate::delta::fine::{FINE_BYTES, Fine};
 use crate::model::limits::{MAX_BLOCK, MIN_BLOCK};
 
 /// Bytes of a packed block.
@@ -20,8 +22,11 @@ pub const MAX_BLOCKS_PER_MESSAGE: usize = 32 * 1024;
 pub const MAX_BLOCKS: u64 = 4 * 1024 * 1024;
 /// Blocks up to which a larger file has more of them instead of larger ones.
 const USUAL_BLOCKS: u64 = 128 * 1024;
+/// Blocks whose parts have sums, at most: 6 MiB of memory.
+const MAX_FINE: usize = 128 * 1024;
 
 const VERSION: u8 = 1;
+const VERSION_FINE: u8 = 2;
 const HEAD_BYTES: usize = 1 + 4 + 8 + 8;
 
 /// The hashes of one block.
@@ -40,6 +45,8 @@ pub struct Recipe {
     block: u32,
     seed: u64,
     blocks: Vec<Block>,
+    /// As many as blocks, or none.
+    fine: Vec<Fine>,
 }
 
 /// Why values are not a recipe.
@@ -74,7 +81,7 @@ pub enum RecipeError {
         length: usize,
     },
     /// A stored recipe of another version, or none at all.
-    #[error("this is not a stored recipe of version {VERSION}")]
+    #[error("this is not a stored recipe of a known version")]
     Version,
 }
 
@@ -141,7 +148,21 @@ impl Recipe {
             block,
             seed,
             blocks,
+            fine: Vec::new(),
         })
+    }
+
+    /// The sums of the parts of the blocks; none where they are not known.
+    pub(crate) fn fine(&self) -> &[Fine] {
+        &self.fine
+    }
+
+    /// The same recipe with the sums of the parts of its blocks: nothing is changed if there are not as many.
+    pub(crate) fn with_fine(mut self, fine: Vec<Fine>) -> Self {
+        if fine.len() == self.blocks.len() {
+            self.fine = fine;
+        }
+        self
     }
 
     /// Length of the content, in bytes.
@@ -185,16 +206,23 @@ impl Recipe {
     /// How many bytes it takes on disk.
     #[must_use]
     pub fn packed_length(&self) -> usize {
-        HEAD_BYTES + self.blocks.len() * BLOCK_BYTES
+        HEAD_BYTES + self.blocks.len() * BLOCK_BYTES + self.fine.len() * FINE_BYTES
     }
 
     /// Appends the recipe as it is stored.
     pub fn pack(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(if self.fine.is_empty() {
+            VERSION
+        } else {
+            VERSION_FINE
+        });
         out.extend_from_slice(&self.block.to_le_bytes());
         out.extend_from_slice(&self.seed.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
         pack_blocks(&self.blocks, out);
+        for fine in &self.fine {
+            fine.pack(out);
+        }
     }
 
     /// A stored recipe.
@@ -202,16 +230,27 @@ impl Recipe {
     /// # Errors
     /// When the bytes are anything else.
     pub fn unpack(packed: &[u8]) -> Result<Self, RecipeError> {
-        let (&[VERSION], packed) = packed.split_first_chunk().ok_or(RecipeError::Version)? else {
-            return Err(RecipeError::Version);
-        };
+        let (version, packed) = packed.split_first().ok_or(RecipeError::Version)?;
         let (block, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
         let (seed, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
         let (size, packed) = packed.split_first_chunk().ok_or(RecipeError::Version)?;
+        let length = packed.len();
+        let (packed, fine) = match *version {
+            VERSION => (packed, &[][..]),
+            VERSION_FINE => packed
+                .split_at_checked(length / (BLOCK_BYTES + FINE_BYTES) * BLOCK_BYTES)
+                .ok_or(RecipeError::Length { length })?,
+            _ => return Err(RecipeError::Version),
+        };
         let mut blocks = Vec::with_capacity(packed.len() / BLOCK_BYTES);
         unpack_into(packed, &mut blocks)?;
+        let (fine, []) = fine.as_chunks::<FINE_BYTES>() else {
+            return Err(RecipeError::Length { length });
+        };
+        let fine = fine.iter().map(Fine::unpack).collect();
         let (size, seed) = (u64::from_le_bytes(*size), u64::from_le_bytes(*seed));
-        Self::new(size, u32::from_le_bytes(*block), seed, blocks)
+        let recipe = Self::new(size, u32::from_le_bytes(*block), seed, blocks)?;
+        Ok(recipe.with_fine(fine))
     }
 }
 

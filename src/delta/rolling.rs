@@ -58,6 +58,11 @@ impl Rolling {
         tail.iter().map(|byte| u64::from(*byte)).fold(sum, next)
     }
 
+    /// What a sum is multiplied by when `length` bytes follow.
+    pub(crate) fn ahead(&self, length: usize) -> u64 {
+        power(self.base, length as u64)
+    }
+
     /// What rolls windows of `length` bytes.
     pub(crate) fn window(&self, length: u32) -> Window {
         let gone = power(self.base, u64::from(length));

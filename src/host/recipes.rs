@@ -42,7 +42,7 @@ type PartKey = ([u8; 32], u32);
 const PART: usize = 60 * 1024;
 
 /// Memory for recipes at most, in bytes as they would be packed; one that alone is larger is not kept.
-const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+const MEMORY_BYTES: u64 = 12 * 1024 * 1024;
 /// Puts and uses that wait for the thread at most; further ones are left out.
 const MAX_WAITING: usize = 256;
 /// Bytes of recipes after which a transaction is written.

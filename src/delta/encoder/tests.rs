@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::delta::rolling::{Rolling, weak};
-use crate::delta::{digest, patch};
+use crate::delta::{Block, digest, patch};
 use proptest::prelude::*;
 
 const KIB: usize = 1024;
@@ -51,7 +51,7 @@ impl Outcome {
 }
 
 fn recipe(content: &[u8], block: u32) -> Arc<Recipe> {
-    let mut builder = RecipeBuilder::new(block, SEED);
+    let mut builder = RecipeBuilder::new(block, SEED).finer();
     builder.update(content);
     Arc::new(builder.finish())
 }
@@ -171,8 +171,34 @@ fn a_changed_block_is_not_searched() {
         new[at..at + 16].fill(0);
     }
     let outcome = whole(&old, &new, 4096);
-    assert_eq!(outcome.literal(), 64 * 4096);
+    // The sixteenth of each block that changed.
+    assert_eq!(outcome.literal(), 64 * 256);
     assert_eq!(outcome.encoded.work, Work::default());
+    // A recipe from the server has no sums of parts.
+    let mut plain = RecipeBuilder::new(4096, SEED);
+    plain.update(&old);
+    let mut literal = 0;
+    let mut encoder = DeltaEncoder::against(Arc::new(plain.finish()));
+    let mut emit = |instruction: Instruction<'_>| {
+        if let Instruction::Literal(bytes) = instruction {
+            literal += bytes.len();
+        }
+    };
+    encoder.push(&new, &mut emit);
+    let encoded = encoder.finish(&mut emit);
+    assert_eq!((literal, encoded.work), (64 * 4096, Work::default()));
+}
+
+#[test]
+fn a_block_of_which_most_changed_is_new() {
+    let old = noise(64 * KIB, 1);
+    let mut new = old.clone();
+    for at in (4096..8192).step_by(256).take(9) {
+        new[at] ^= 1;
+    }
+    assert_eq!(whole(&old, &new, 4096).literal(), 4096);
+    new[4096] ^= 1;
+    assert_eq!(whole(&old, &new, 4096).literal(), 8 * 256);
 }
 
 #[test]

@@ -48,6 +48,23 @@ fn a_fixed_block_size_holds_up_to_where_a_recipe_has_too_many() {
 }
 
 #[test]
+fn the_sums_of_parts_are_stored_or_are_not() {
+    let content: Vec<u8> = (0..10_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    for length in [0, 100, 8192, 10_000] {
+        let mut builder = RecipeBuilder::new(4096, 5).finer();
+        builder.update(&content[..length]);
+        let recipe = builder.finish();
+        assert_eq!(recipe.fine().len(), recipe.blocks().len());
+        let packed = stored(&recipe);
+        assert_eq!(packed.len(), recipe.packed_length());
+        assert_eq!(Recipe::unpack(&packed).as_ref(), Ok(&recipe));
+        for cut in 1..packed.len().min(100) {
+            assert!(Recipe::unpack(&packed[..packed.len() - cut]).is_err());
+        }
+    }
+}
+
+#[test]
 fn a_file_that_grew_manyfold_gets_larger_blocks() {
     let old = built(&[1; 100_000], 4096);
     assert!(old.suits(16 * MIB, block_size(16 * MIB)));

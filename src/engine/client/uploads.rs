@@ -34,6 +34,27 @@ pub(super) struct Upload {
     pub(super) outdated: bool,
 }
 
+impl Upload {
+    fn new(
+        key: Key,
+        wait: Wait,
+        inode: (u64, i64),
+        leftover: LeftoverKey,
+        begun: Duration,
+    ) -> Self {
+        Self {
+            key,
+            wait,
+            begun,
+            inode,
+            leftover,
+            read: None,
+            staged: false,
+            outdated: false,
+        }
+    }
+}
+
 impl ClientEngine {
     /// Starts the upload of a large file, or has it wait for its turn.
     #[expect(
@@ -115,19 +136,8 @@ impl ClientEngine {
             path: path.clone(),
             resume,
         }));
-        self.uploads.insert(
-            upload,
-            Upload {
-                key,
-                wait,
-                begun: now,
-                inode,
-                leftover,
-                read: None,
-                staged: false,
-                outdated: false,
-            },
-        );
+        let begun = Upload::new(key, wait, inode, leftover, now);
+        self.uploads.insert(upload, begun);
     }
 
     /// The reading of a large file ended. What was sent of it in vain was given up by who sent it: such a word must not
