@@ -53,7 +53,11 @@ impl Rolling {
             }
         }
         let next = |sum: u64, digit: u64| sum.wrapping_mul(self.base).wrapping_add(digit);
-        let ahead = sum.wrapping_mul(power(self.base, (rows.len() * LANES) as u64));
+        // The power is not worked out for the many short sums that begin with nothing.
+        let ahead = match sum {
+            0 => 0,
+            sum => sum.wrapping_mul(self.ahead(rows.len() * LANES)),
+        };
         let sum = ahead.wrapping_add(lanes.into_iter().fold(0, next));
         tail.iter().map(|byte| u64::from(*byte)).fold(sum, next)
     }

@@ -37,6 +37,18 @@ fn of_a_changed_large_file_only_the_change_is_sent() {
         file.write_all_at(&noise(12, 4096), 20 * MIB as u64 + 777)
             .unwrap();
     });
+    // In each block that changed, only the part that did.
+    sends(80_000, &|| {
+        for n in 0..100 {
+            let place = 600_000 * n + 31;
+            file.write_all_at(&noise(n, 16), place).unwrap();
+        }
+    });
+    // Written again as it is.
+    sends(2_000, &|| {
+        let content = fs::read(&path).unwrap();
+        file.write_all_at(&content, 0).unwrap();
+    });
     sends(60_000, &|| {
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(&noise(13, 1000)).unwrap();

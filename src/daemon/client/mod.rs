@@ -14,6 +14,7 @@ mod plan;
 mod readers;
 mod renewal;
 mod sender;
+mod stable;
 mod target;
 mod uploader;
 mod verify;

@@ -24,6 +24,8 @@ pub(super) enum Stop {
 pub(super) struct Sender<'a> {
     link: &'a Link,
     upload: u64,
+    /// The message that begins it, until something is sent.
+    open: Option<Request>,
     body: Vec<u8>,
     runtime: &'a Handle,
     transfer: Transfer,
@@ -32,38 +34,60 @@ pub(super) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    /// Begins an upload for a path, by differences from the server's version at `base` and from what it has left of another,
-    /// if there are such.
-    pub(super) fn open(
+    /// An upload for a path, by differences from the server's version at `base` and from what it has left of another, if
+    /// there are such. It begins with what is first sent of it.
+    pub(super) fn new(
         link: &'a Link,
         runtime: &'a Handle,
         upload: u64,
         (base, path): (Option<&RelPath>, &RelPath),
         leftover: Option<Continued>,
-    ) -> Result<Self, Stop> {
+    ) -> Self {
         let base = base.map(WirePath::from);
         let path = link.resumes.then(|| WirePath::from(path));
-        let mut sender = Self {
-            link,
-            upload,
-            body: Vec::new(),
-            runtime,
-            transfer: Transfer::default(),
-            limit: MAX_PIECE,
-        };
         let open = Request::UploadOpen {
             upload,
             base,
             path,
             leftover,
         };
-        sender.send(&open, Vec::new())?;
+        let mut sender = Self {
+            link,
+            upload,
+            open: Some(open),
+            body: Vec::new(),
+            runtime,
+            transfer: Transfer::default(),
+            limit: MAX_PIECE,
+        };
         sender.limit = sender.piece();
-        Ok(sender)
+        sender
+    }
+
+    /// Begins the upload, if nothing did so far.
+    pub(super) fn begin(&mut self) -> Result<(), Stop> {
+        match self.open.take() {
+            Some(open) => self.send(&open, Vec::new()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether anything was sent of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Sends that the content is the first `size` bytes of what it is made of.
+    pub(super) fn all_of_it(&mut self, length: u64) -> Result<(), Stop> {
+        self.instruction(&Instruction::Copy { offset: 0, length })?;
+        self.flush()
     }
 
     /// Gives the upload up: by the queue that it went by, so that this does not overtake it.
     pub(super) fn abort(&self) -> Result<(), Stop> {
+        if !self.has_begun() {
+            return Ok(());
+        }
         let upload = self.upload;
         self.send(&Request::UploadAbort { upload }, Vec::new())
     }
@@ -71,6 +95,7 @@ impl<'a> Sender<'a> {
     /// One more instruction. Long copies go in pieces: the server ends between two pieces when it has to, and other
     /// uploads have their turn.
     pub(super) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
+        self.begin()?;
         if let Instruction::Copy { offset, length } = *instruction
             && length > COPY as u64
         {

@@ -4,17 +4,18 @@
 use super::asked::Answer;
 use super::mirror::{Input, Link};
 use super::sender::{Sender, Stop};
+use super::stable::{End, changed, failed, fill, refused, still};
 use crate::daemon::pump::Outgoing;
-use crate::delta::{ContentHasher, DeltaEncoder, Encoded, Recipe, block_size_or};
+use crate::delta::{ContentHasher, DeltaEncoder, Encoded, Instruction, Recipe, block_size_or};
 use crate::engine::client::{ReadOutcome, UploadJob};
-use crate::engine::source::{Found, FoundKind, SourceError};
+use crate::engine::source::{Found, FoundKind};
 use crate::host::random;
 use crate::host::recipes::RecipeStore;
-use crate::host::source::{SourceRoot, stat_again};
+use crate::host::source::SourceRoot;
 use crate::model::{Digest, RelPath};
 use crate::wire::{Continued, Request, WirePath};
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Seek;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -103,7 +104,7 @@ impl Reader {
             return Err(changed());
         };
         let mut buffer = vec![0u8; CHUNK];
-        if job.job.known.iter().any(|(known, _)| *known == size) {
+        if job.job.known.iter().any(|(known, _)| *known == size) && !self.shows(job, size) {
             let digest = self.recognise(job, &mut file, &found, &mut buffer)?;
             if job.job.known.contains(&(size, digest)) {
                 return Err(Stop::Outcome(ReadOutcome::Known { found, digest }));
@@ -113,8 +114,18 @@ impl Reader {
         let old = self.old(job, size);
         let paths = (old.base, &job.job.path);
         let upload = job.job.upload;
-        let mut sender = Sender::open(&job.link, &self.runtime, upload, paths, old.leftover)?;
+        let mut sender = Sender::new(&job.link, &self.runtime, upload, paths, old.leftover);
         let sent = self.send((&mut file, &found, &mut buffer), old.recipe, &mut sender);
+        let sent = match sent {
+            Ok(encoded) if !sender.has_begun() => {
+                let digest = encoded.digest;
+                if job.job.known.contains(&(size, digest)) {
+                    return Err(Stop::Outcome(ReadOutcome::Known { found, digest }));
+                }
+                sender.all_of_it(size).map(|()| encoded)
+            }
+            sent => sent,
+        };
         if let Err(Stop::Outcome(_)) = &sent {
             sender.abort()?;
         }
@@ -152,7 +163,12 @@ impl Reader {
         })?;
         let mut sent = Ok(());
         let encoded = encoder.finish(&mut |instruction| {
-            if sent.is_ok() {
+            let all = Instruction::Copy {
+                offset: 0,
+                length: size,
+            };
+            // What is the old content and nothing else may be no upload at all.
+            if sent.is_ok() && (sender.has_begun() || instruction != all) {
                 sent = sender.instruction(&instruction);
             }
         });
@@ -162,6 +178,18 @@ impl Reader {
             self.check_prefix(file, found, buffer, encoded.digest)?;
         }
         Ok(encoded)
+    }
+
+    /// Whether sending a file shows by itself that the server has it as it is: all of it is a copy then, of the version
+    /// whose recipe is here.
+    fn shows(&self, job: &Job, size: u64) -> bool {
+        let resumes = job.job.resume && job.link.resumes;
+        let block = block_size_or(self.block_size, size);
+        !resumes
+            && job.job.base.as_ref().is_some_and(|(_, digest)| {
+                let recipe = self.recipes.get(digest);
+                recipe.is_some_and(|recipe| recipe.size() == size && recipe.suits(size, block))
+            })
     }
 
     /// The digest of a file that the server may hold as it is. If it does, its recipe is needed at the next change: it is
@@ -328,56 +356,6 @@ fn ask(
     runtime.block_on(answer).ok()
 }
 
-/// What became of a file while it was read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Nothing.
-    Same,
-    /// It is longer now.
-    Grown,
-}
-
-fn still(file: &File, found: &Found) -> Result<End, Stop> {
-    let now = stat_again(file, found).map_err(|error| failed(&error))?;
-    match (&now.kind, &found.kind) {
-        _ if now == *found => Ok(End::Same),
-        (FoundKind::File { size: now }, FoundKind::File { size: before }) if now > before => {
-            Ok(End::Grown)
-        }
-        _ => Err(changed()),
-    }
-}
-
 fn seed() -> u64 {
     random::bytes::<8>().map(u64::from_le_bytes).unwrap_or(1)
-}
-
-fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-fn changed() -> Stop {
-    Stop::Outcome(ReadOutcome::Changed)
-}
-
-fn failed(error: &std::io::Error) -> Stop {
-    Stop::Outcome(ReadOutcome::Failed(format!("cannot read it: {error}")))
-}
-
-fn refused(error: SourceError) -> Stop {
-    match error {
-        SourceError::Failed(message) | SourceError::WatchLimit(message) => {
-            Stop::Outcome(ReadOutcome::Failed(message))
-        }
-        SourceError::Displaced | SourceError::Gone | SourceError::Changed => changed(),
-    }
 }
