@@ -502,6 +502,35 @@ fn rights_that_are_taken_away_hold_for_a_connection_that_is_open() {
 }
 
 #[test]
+fn a_server_that_starts_again_at_another_address_of_its_invite_is_found_there() {
+    let mut host = Host::new();
+    let here = host.address.clone();
+    host.server.stop();
+    let (server, elsewhere) = start(&host.sandbox, "127.0.0.2:0");
+    host.server = server;
+    let source = host.sandbox.dir("source");
+    let mirror = host.sandbox.path("mirror");
+    host.join(
+        "laptop",
+        &["--root", "--address", &here, "--address", &elsewhere],
+    );
+    let mut client = host.live("laptop", "source");
+    for (round, address) in [&here, &elsewhere, &here].into_iter().enumerate() {
+        files::write(&source, "file", format!("before {round}"));
+        tree::assert_converges(&source, &mirror);
+        if round == 1 {
+            host.server.stop();
+        } else {
+            host.server.kill();
+        }
+        files::write(&source, "file", format!("after {round}"));
+        host.server = start(&host.sandbox, address).0;
+        tree::assert_converges(&source, &mirror);
+    }
+    client.stop();
+}
+
+#[test]
 fn an_invite_is_read_from_standard_input_too() {
     let host = Host::new();
     let invite = host.invite(&[]);
