@@ -72,6 +72,26 @@ fn of_a_changed_large_file_only_the_change_is_sent() {
 }
 
 #[test]
+fn of_a_large_file_that_is_saved_by_renaming_only_the_change_is_sent() {
+    let sandbox = Sandbox::new();
+    let mut content = noise(14, MIB);
+    let path = write(&sandbox.dir("source"), "document", &content);
+    let pair = Pair::of(sandbox);
+    pair.settle();
+    let first = pair.sent();
+    for (number, place) in (0u8..).zip([10, 300_000, 900_000]) {
+        content[place..place + 50].fill(number);
+        let beside = path.with_extension("new");
+        fs::write(&beside, &content).unwrap();
+        fs::rename(beside, &path).unwrap();
+        pair.settle();
+    }
+    let sent = pair.sent() - first;
+    assert!(sent < 60_000, "{sent}");
+    pair.stop();
+}
+
+#[test]
 fn files_larger_than_the_windows_arrive() {
     let sandbox = Sandbox::new();
     let source = sandbox.dir("source");

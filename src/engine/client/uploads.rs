@@ -3,10 +3,12 @@
 mod known;
 mod reading;
 mod rest;
+mod under_way;
 
 pub(super) use known::Known;
 pub use reading::{ReadOutcome, UploadJob};
 pub(super) use rest::Rests;
+pub(super) use under_way::Upload;
 
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};
@@ -18,42 +20,9 @@ use crate::model::{Digest, Entry, Fault, Kind, LeftoverKey, RelPath};
 use crate::wire::{Content, Failed, Op, Request, WirePath};
 use std::time::Duration;
 
-/// A large file under way.
-#[derive(Debug)]
-pub(super) struct Upload {
-    pub(super) key: Key,
-    pub(super) wait: Wait,
-    begun: Duration,
-    inode: (u64, i64),
-    /// By what the server finds what is left of it.
-    leftover: LeftoverKey,
-    read: Option<(Found, Digest)>,
-    /// The server has it complete.
-    staged: bool,
-    /// Something else was sent for the path since the upload began: its content is older than that.
-    pub(super) outdated: bool,
-}
-
-impl Upload {
-    fn new(
-        key: Key,
-        wait: Wait,
-        inode: (u64, i64),
-        leftover: LeftoverKey,
-        begun: Duration,
-    ) -> Self {
-        Self {
-            key,
-            wait,
-            begun,
-            inode,
-            leftover,
-            read: None,
-            staged: false,
-            outdated: false,
-        }
-    }
-}
+/// How long a new large file is left alone after its last event: if it is a save under another name, it has its own name
+/// by then, and what the server has of that is not sent again.
+const RENAMED_WITHIN: Duration = Duration::from_millis(15);
 
 impl ClientEngine {
     /// Starts the upload of a large file, or has it wait for its turn.
@@ -97,6 +66,11 @@ impl ClientEngine {
             }
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
+        }
+        if existing.is_none() && wait.event && !wait.held && twin.is_none() {
+            // Perhaps half of a save, which is about to be renamed over what it is a new version of.
+            let (due, held) = (now + RENAMED_WITHIN, true);
+            return self.queue.wait(key, due, Wait { held, ..wait });
         }
         let rest = self.rests.until(&key, wait.since, now);
         if let Some(until) = rest.filter(|_| existing.is_some() && self.first_flush().is_none()) {
