@@ -2,10 +2,10 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::files::{chmod, noise, write};
-use crate::support::pair::Pair;
+use crate::support::pair::{Pair, once};
 use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{tree, wait};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use std::fs;
 use std::path::Path;
 
@@ -60,6 +60,26 @@ fn a_client_that_is_killed_midway_goes_on_where_it_was() {
     pair.settle();
     assert!(pair.sent() < 1_000_000, "what is there is not sent again");
     pair.stop();
+}
+
+#[test]
+fn few_descriptors_are_enough() {
+    let sandbox = Sandbox::new();
+    let (source, mirror) = (sandbox.dir("source"), sandbox.dir("mirror"));
+    for n in 0..200 {
+        write(&source, &format!("f{n}"), format!("{n}"));
+        write(&source, &format!("d{n}/f"), format!("{n}"));
+    }
+    let (mut server, address) = Daemon::server(&sandbox, &mirror);
+    let few = Rlimit {
+        current: Some(64),
+        maximum: Some(64),
+    };
+    prlimit(Some(server.pid()), Resource::Nofile, few).unwrap();
+    let run = once(&sandbox, &source, &address, &[]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(tree::differences(&source, &mirror), [""; 0]);
+    server.stop();
 }
 
 #[test]

@@ -69,8 +69,6 @@ struct Area {
     prefix: String,
     next: AtomicU64,
     durability: Durability,
-    /// How many staged files keep their descriptor.
-    open: AtomicU64,
     /// How often something could not be made durable. The system tells a failed write once only, and perhaps to
     /// another who waits: what was staged before a failure is not brought into view after it.
     failures: AtomicU64,
@@ -152,7 +150,6 @@ impl DiskStore {
             prefix: random::hex::<4>()?,
             next: AtomicU64::new(0),
             durability,
-            open: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             leftovers,
         };

@@ -10,11 +10,17 @@ use rustix::fs::{
     AtFlags, Mode, OFlags, fchmod, fsync, futimens, mkdirat, openat, symlinkat, syncfs, utimensat,
 };
 use rustix::io::{Errno, Result};
+use rustix::process::{Resource, getrlimit};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many staged files keep their descriptor, so that a small group is made durable without opening them again.
-const KEPT_OPEN: u64 = 64;
+/// How many staged files of the process keep their descriptor, so that a small group is made durable without opening
+/// them again; and at most so large a part of all descriptors, since everything else needs some, too.
+const KEPT_OPEN: u64 = 256;
+const PART_OF_ALL: u64 = 8;
+
+/// How many do.
+static OPEN: AtomicU64 = AtomicU64::new(0);
 
 /// Why nothing can be made in the stage. It has no names but its own: one that cannot be made there because something is
 /// missing means that the stage is gone, and the share with it.
@@ -50,7 +56,7 @@ impl Drop for Staged {
             self.here = false;
         }
         if self.open.take().is_some() {
-            self.area.open.fetch_sub(1, Ordering::Relaxed);
+            OPEN.fetch_sub(1, Ordering::Relaxed);
         }
         if self.here {
             let flags = if self.is_dir {
@@ -77,10 +83,12 @@ impl Staged {
     }
 
     fn keep_open(&mut self, file: OwnedFd) {
-        if self.area.open.fetch_add(1, Ordering::Relaxed) < KEPT_OPEN {
+        let all = getrlimit(Resource::Nofile).current;
+        let most = all.map_or(KEPT_OPEN, |all| (all / PART_OF_ALL).min(KEPT_OPEN));
+        if OPEN.fetch_add(1, Ordering::Relaxed) < most {
             self.open = Some(file);
         } else {
-            self.area.open.fetch_sub(1, Ordering::Relaxed);
+            OPEN.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
