@@ -21,4 +21,5 @@ pub mod status;
 mod testing;
 pub mod trust;
 mod turned_away;
+pub mod user;
 mod waiting;

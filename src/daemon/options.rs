@@ -88,6 +88,19 @@ pub struct ClientOptions {
     pub own: Option<PemFiles>,
 }
 
+/// What those commands are told that use a share without mirroring it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UseOptions {
+    /// `HOST:PORT` of each server.
+    pub servers: Vec<String>,
+    /// Whether the user named the servers.
+    pub choice: ServerChoice,
+    /// The share; none for the server's directory itself.
+    pub share: Option<String>,
+    /// Certificates of the owner's own.
+    pub own: Option<PemFiles>,
+}
+
 /// Whether somebody said which server is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerChoice {

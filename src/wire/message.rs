@@ -1,7 +1,9 @@
 //! The messages: one type per header, tagged by `op`. What a body holds is said at each message.
 
 use super::Code;
+use super::files::{FileRequest, FileResponse, Use};
 use super::inspect::{Inspect, Inspected, Visit};
+use super::keys::{KeyRequest, KeyResponse};
 use super::leftover::Continued;
 use super::listing::ListEntry;
 use crate::model::{Mtime, PathError, RelPath};
@@ -189,6 +191,12 @@ pub enum Request {
     },
     /// The first message of somebody who only looks. Answered like `hello`. From minor version 2 on.
     Visit(Visit),
+    /// The first message of somebody who uses files and keys without mirroring. Answered like `hello`. From minor version 6 on.
+    Use(Use),
+    /// About files. From minor version 6 on. Answered by `file`, in any order.
+    File(FileRequest),
+    /// About keys. From minor version 6 on. Answered by `key`, in any order.
+    Key(KeyRequest),
     /// Asks what a directory holds on the disk. From minor version 2 on. Answered by `inspected`.
     Inspect(Inspect),
     /// Changes, applied in order. Body: what each `put` needs, in order. Answered by `applied`.
@@ -346,6 +354,10 @@ pub enum Response {
     },
     /// What a directory holds on the disk. Body: 32 bytes for each entry, as in `listing`, zeros for a directory.
     Inspected(Inspected),
+    /// About files. From minor version 6 on.
+    File(FileResponse),
+    /// About keys. From minor version 6 on.
+    Key(KeyResponse),
     /// Blocks of a recipe, in order. Body: packed blocks.
     Recipe {
         /// Which request.

@@ -8,10 +8,12 @@
 
 mod body;
 mod code;
+mod files;
 mod frame;
 mod inspect;
 mod invite;
 mod join;
+mod keys;
 mod leftover;
 mod listing;
 mod message;
@@ -20,10 +22,12 @@ mod schema;
 
 pub use body::{BodyError, BodyReader, BodyWriter};
 pub use code::Code;
+pub use files::{FileAnswer, FileAsk, FileRequest, FileResponse, Use};
 pub use frame::{Deframer, Frame, FrameError, encode};
 pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
+pub use keys::{KeyAnswer, KeyAsk, KeyRequest, KeyResponse};
 pub use leftover::Continued;
 pub use listing::{ListEntry, ListKind};
 pub use message::{Content, Failed, Op, Request, Response, WireBytes, WirePath, WireTime};
@@ -35,7 +39,7 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 5;
+pub const MINOR: u16 = 6;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
@@ -46,3 +50,5 @@ pub const MINOR_DRIFTED: u16 = 3;
 pub const MINOR_LEFTOVER: u16 = 4;
 /// The minor version that brought bodies of changes and pieces of uploads that are packed.
 pub const MINOR_ZSTD: u16 = 5;
+/// The minor version that brought `use`, `file` and `key`.
+pub const MINOR_USE: u16 = 6;

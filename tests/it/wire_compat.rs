@@ -15,9 +15,10 @@ use std::fmt::Debug;
 use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
-    Code, Content, Continued, Deframer, Failed, Granted, Inspect, Inspected, JoinAnswer, JoinCode,
-    JoinRequest, JoinSecret, ListEntry, ListKind, Op, Request, Response, Unread, Visit, WireBytes,
-    WireTime, encode, schemas,
+    Code, Content, Continued, Deframer, Failed, FileAnswer, FileAsk, FileRequest, FileResponse,
+    Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest, JoinSecret, KeyAnswer, KeyAsk,
+    KeyRequest, KeyResponse, ListEntry, ListKind, Op, Request, Response, Unread, Use, Visit,
+    WireBytes, WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -87,6 +88,7 @@ fn requests() -> Vec<(&'static str, Request, Vec<u8>)> {
         requests_of_looking(),
         requests_of_leftovers(),
         requests_that_are_packed(),
+        requests_of_using(),
     ]
     .concat()
 }
@@ -224,6 +226,31 @@ fn requests_that_are_packed() -> Vec<(&'static str, Request, Vec<u8>)> {
     ]
 }
 
+/// What minor version 6 brought.
+fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let bare = |name, request| (name, request, Vec::new());
+    let file = |ask| Request::File(FileRequest { id: 8, ask });
+    let usage = |share: Option<&str>| {
+        Request::Use(Use {
+            minor: 6,
+            share: share.map(str::to_owned),
+        })
+    };
+    let list = |first| {
+        let path = text("a/b");
+        file(FileAsk::List { path, first })
+    };
+    let key = KeyAsk::Get { key: raw() };
+    vec![
+        bare("use", usage(None)),
+        bare("use-share", usage(Some("photos"))),
+        bare("file-look", file(FileAsk::Look { path: raw() })),
+        bare("file-list", list(None)),
+        bare("file-list-from", list(Some(raw()))),
+        bare("key-get", Request::Key(KeyRequest { id: 9, ask: key })),
+    ]
+}
+
 fn codes() -> Vec<Code> {
     let faults = [
         Fault::Changed,
@@ -254,6 +281,7 @@ fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
         responses_of_mirroring(),
         responses_of_renewal(),
         responses_of_visits(),
+        responses_of_using(),
         responses_of_leftovers(),
     ]
     .concat()
@@ -372,6 +400,46 @@ fn responses_of_visits() -> Vec<(&'static str, Response, Vec<u8>)> {
     vec![
         ("inspected", some, vec![9; 32]),
         ("inspected-absent", absent, Vec::new()),
+    ]
+}
+
+/// What minor version 6 brought.
+fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let file = |answer| Response::File(FileResponse { id: 8, answer });
+    let entry = |name, kind| ListEntry {
+        name,
+        mode: 0o755,
+        mtime: TIME,
+        kind,
+    };
+    let looked = |entry, leftover| file(FileAnswer::Looked { entry, leftover });
+    let link = ListKind::Symlink { target: raw() };
+    let listed = FileAnswer::Listed {
+        entries: vec![entry(raw(), ListKind::Directory {})],
+        failed: vec![Unread {
+            name: text("pipe"),
+            code: Code::Fault(Fault::Unrepresentable),
+            message: "it is a pipe".to_owned(),
+        }],
+        next: Some(text("q")),
+        found: true,
+    };
+    let failed = |code| (code, "cannot look at it".to_owned());
+    let (code, message) = failed(Code::Fault(Fault::Denied));
+    let of_file = FileAnswer::Failed { code, message };
+    let (code, message) = failed(Code::NoShare);
+    let of_key = KeyAnswer::Failed { code, message };
+    let key = Response::Key(KeyResponse {
+        id: 9,
+        answer: of_key,
+    });
+    let bare = |name, response| (name, response, Vec::new());
+    vec![
+        bare("file-looked", looked(Some(entry(text(""), link)), true)),
+        bare("file-looked-absent", looked(None, false)),
+        bare("file-listed", file(listed)),
+        bare("file-failed", file(of_file)),
+        bare("key-failed", key),
     ]
 }
 

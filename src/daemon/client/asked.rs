@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 /// The recipes that one session waits for, by the id of the request.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<Option<HashMap<u64, Waiting>>>);
+pub(in crate::daemon) struct Asked(Mutex<Option<HashMap<u64, Waiting>>>);
 
 /// A recipe, and the mark of the leftover that it is of.
-pub(super) type Answer = (Recipe, Option<u64>);
+pub(in crate::daemon) type Answer = (Recipe, Option<u64>);
 
 #[derive(Debug)]
 struct Waiting {
@@ -21,13 +21,18 @@ struct Waiting {
 }
 
 impl Asked {
-    pub(super) fn new() -> Self {
+    pub(in crate::daemon) fn new() -> Self {
         Self(Mutex::new(Some(HashMap::new())))
     }
 
     /// Waits for the recipe of a request that is about to be sent. The answer never comes when there is none or the
     /// session ends.
-    pub(super) fn expect(&self, id: u64, block: u32, seed: u64) -> oneshot::Receiver<Answer> {
+    pub(in crate::daemon) fn expect(
+        &self,
+        id: u64,
+        block: u32,
+        seed: u64,
+    ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting {
             block,
@@ -40,7 +45,7 @@ impl Asked {
     }
 
     /// Takes a part in, of a request and the leftover that it is about. What does not hang together ends the waiting.
-    pub(super) fn part(
+    pub(in crate::daemon) fn part(
         &self,
         (id, mark): (u64, Option<u64>),
         size: u64,
@@ -69,7 +74,7 @@ impl Asked {
     }
 
     /// The session is over: nothing comes any more.
-    pub(super) fn close(&self) {
+    pub(in crate::daemon) fn close(&self) {
         drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

@@ -246,7 +246,7 @@ async fn session(
     end
 }
 
-pub(super) async fn keep_alive(outbox: &Outbox) {
+pub(in crate::daemon) async fn keep_alive(outbox: &Outbox) {
     let mut tick = interval(Duration::from_secs(KEEPALIVE_SECONDS));
     loop {
         tick.tick().await;

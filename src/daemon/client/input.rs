@@ -12,23 +12,23 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// The way to the server while a session lasts.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub(in crate::daemon) struct Link {
     /// Tells sessions apart: what comes late from an older one is dropped.
-    pub(super) epoch: u64,
-    pub(super) outbox: Outbox,
+    pub(in crate::daemon) epoch: u64,
+    pub(in crate::daemon) outbox: Outbox,
     /// Bytes of uploads that may still be sent. Closed when the session ends.
-    pub(super) window: Arc<Semaphore>,
+    pub(in crate::daemon) window: Arc<Semaphore>,
     /// Recipes that were asked for.
-    pub(super) asked: Arc<Asked>,
+    pub(in crate::daemon) asked: Arc<Asked>,
     /// Whether the server keeps what is left of uploads.
-    pub(super) resumes: bool,
+    pub(in crate::daemon) resumes: bool,
     /// What is known of the line.
-    pub(super) line: Arc<Mutex<Line>>,
+    pub(in crate::daemon) line: Arc<Mutex<Line>>,
 }
 
 impl Link {
     /// A session of a minor version has begun: perhaps the server takes what is packed.
-    pub(super) fn speaks(&self, minor: u16) {
+    pub(in crate::daemon) fn speaks(&self, minor: u16) {
         if minor >= MINOR_ZSTD {
             let line = self.line.lock();
             line.unwrap_or_else(PoisonError::into_inner).enable();

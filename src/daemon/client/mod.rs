@@ -2,20 +2,20 @@
 //!
 //! A server that is away delays no other: each mirror has its own watches, queue, view and connection.
 
-mod asked;
+pub(in crate::daemon) mod asked;
 mod bench;
-mod connection;
+pub(in crate::daemon) mod connection;
 mod handle;
 mod hello;
-mod input;
+pub(in crate::daemon) mod input;
 mod mirror;
 mod notes;
 mod plan;
 mod readers;
-mod renewal;
-mod sender;
+pub(in crate::daemon) mod renewal;
+pub(in crate::daemon) mod sender;
 mod stable;
-mod target;
+pub(in crate::daemon) mod target;
 mod uploader;
 mod verify;
 

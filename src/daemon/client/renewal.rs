@@ -23,7 +23,7 @@ pub(super) struct Met<'a> {
 }
 
 /// The share to ask for: the one that was named, or the one that this home was invited to.
-pub(super) fn invited_share(
+pub(in crate::daemon) fn invited_share(
     connector: &Connector,
     share: Option<&String>,
     server_id: &str,

@@ -15,13 +15,13 @@ use tokio::runtime::Handle;
 const COPY: usize = 64 * 1024 * 1024;
 
 /// Why a reading stopped, with what the engine is told; nothing when the session is gone and nobody listens.
-pub(super) enum Stop {
+pub(in crate::daemon) enum Stop {
     Outcome(ReadOutcome),
     Silent,
 }
 
 /// Gathers instructions into pieces and sends them within the window.
-pub(super) struct Sender<'a> {
+pub(in crate::daemon) struct Sender<'a> {
     link: &'a Link,
     upload: u64,
     /// The message that begins it, until something is sent.
@@ -36,7 +36,7 @@ pub(super) struct Sender<'a> {
 impl<'a> Sender<'a> {
     /// An upload for a path, by differences from the server's version at `base` and from what it has left of another, if
     /// there are such. It begins with what is first sent of it.
-    pub(super) fn new(
+    pub(in crate::daemon) fn new(
         link: &'a Link,
         runtime: &'a Handle,
         upload: u64,
@@ -65,7 +65,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Begins the upload, if nothing did so far.
-    pub(super) fn begin(&mut self) -> Result<(), Stop> {
+    pub(in crate::daemon) fn begin(&mut self) -> Result<(), Stop> {
         match self.open.take() {
             Some(open) => self.send(&open, Vec::new()),
             None => Ok(()),
@@ -73,18 +73,18 @@ impl<'a> Sender<'a> {
     }
 
     /// Whether anything was sent of it.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(in crate::daemon) fn has_begun(&self) -> bool {
         self.open.is_none()
     }
 
     /// Sends that the content is the first `size` bytes of what it is made of.
-    pub(super) fn all_of_it(&mut self, length: u64) -> Result<(), Stop> {
+    pub(in crate::daemon) fn all_of_it(&mut self, length: u64) -> Result<(), Stop> {
         self.instruction(&Instruction::Copy { offset: 0, length })?;
         self.flush()
     }
 
     /// Gives the upload up: by the queue that it went by, so that this does not overtake it.
-    pub(super) fn abort(&self) -> Result<(), Stop> {
+    pub(in crate::daemon) fn abort(&self) -> Result<(), Stop> {
         if !self.has_begun() {
             return Ok(());
         }
@@ -94,7 +94,7 @@ impl<'a> Sender<'a> {
 
     /// One more instruction. Long copies go in pieces: the server ends between two pieces when it has to, and other
     /// uploads have their turn.
-    pub(super) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
+    pub(in crate::daemon) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
         self.begin()?;
         if let Instruction::Copy { offset, length } = *instruction
             && length > COPY as u64
@@ -132,7 +132,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends what was gathered.
-    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+    pub(in crate::daemon) fn flush(&mut self) -> Result<(), Stop> {
         if self.body.is_empty() {
             return Ok(());
         }

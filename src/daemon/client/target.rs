@@ -2,7 +2,7 @@
 
 use super::ClientError;
 use crate::daemon::connect::Connector;
-use crate::daemon::options::{ClientOptions, ServerChoice};
+use crate::daemon::options::{ClientOptions, ServerChoice, UseOptions};
 use crate::host::invite::LocalInvite;
 use crate::host::joined::JoinedServer;
 use std::path::Path;
@@ -19,6 +19,28 @@ pub(super) fn choose(
     if options.choice == ServerChoice::Named || options.own.is_some() {
         return Ok(());
     }
+    fill(&mut options.servers, &mut options.share, connector)
+}
+
+/// The same for those who use a share without mirroring it.
+///
+/// # Errors
+/// When several could be meant.
+pub(in crate::daemon) fn choose_to_use(
+    options: &mut UseOptions,
+    connector: &Connector,
+) -> Result<(), ClientError> {
+    if options.choice == ServerChoice::Named || options.own.is_some() {
+        return Ok(());
+    }
+    fill(&mut options.servers, &mut options.share, connector)
+}
+
+fn fill(
+    servers: &mut Vec<String>,
+    wanted: &mut Option<String>,
+    connector: &Connector,
+) -> Result<(), ClientError> {
     let mut joined = connector.joined_servers();
     let mut local = connector.local_servers();
     local.retain(|invite| {
@@ -26,7 +48,7 @@ pub(super) fn choose(
         Path::new(&invite.directory).exists()
             && !joined.iter().any(|it| it.server_id == invite.server_id)
     });
-    if let Some(share) = &options.share
+    if let Some(share) = wanted.as_ref()
         && joined.iter().any(|server| server.has(share))
     {
         joined.retain(|server| server.has(share));
@@ -35,14 +57,14 @@ pub(super) fn choose(
     match (joined.as_slice(), local.as_slice()) {
         ([], []) => Ok(()),
         ([server], []) => {
-            options.servers = vec![server.addresses.join(",")];
-            if options.share.is_none() {
-                options.share = only_share(server)?;
+            *servers = vec![server.addresses.join(",")];
+            if wanted.is_none() {
+                *wanted = only_share(server)?;
             }
             Ok(())
         }
         ([], [invite]) => {
-            let default = options.servers.iter();
+            let default = servers.iter();
             let new = default.filter(|address| !invite.addresses.contains(*address));
             let addresses: Vec<&str> = invite
                 .addresses
@@ -50,7 +72,7 @@ pub(super) fn choose(
                 .chain(new)
                 .map(String::as_str)
                 .collect();
-            options.servers = vec![addresses.join(",")];
+            *servers = vec![addresses.join(",")];
             Ok(())
         }
         _ => Err(ambiguous(&joined, &local)),

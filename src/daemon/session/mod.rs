@@ -11,6 +11,7 @@ mod permitted;
 mod progress;
 mod recipe;
 mod upload;
+mod using;
 mod visit;
 
 use crate::daemon::join::Enroller;
@@ -311,10 +312,11 @@ impl Session {
         permitted::check(&self.guest.device, self.guest.share.as_deref(), &request)?;
         match request {
             Request::Ping {} => say(outbox, &Response::Pong {}).await,
-            Request::Hello { .. } | Request::Visit(_) => {
+            Request::Hello { .. } | Request::Visit(_) | Request::Use(_) => {
                 return Err(SessionError::Protocol("a second hello came".to_owned()));
             }
             Request::Inspect(_) => return Err(visit::only_there()),
+            Request::File(_) | Request::Key(_) => return Err(using::only_there()),
             Request::Renew { csr } => say(outbox, &self.guest.renew(csr).await?).await,
             Request::Mutate {
                 id,

@@ -1,6 +1,6 @@
 //! The opening of a session: hello, the hold on a share, a look at its directory, welcome.
 
-use super::{Guest, Session, SessionError, Terms, parse, permitted, say, stopping, visit};
+use super::{Guest, Session, SessionError, Terms, parse, permitted, say, stopping, using, visit};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{Claim, Refusal, Shares};
 use crate::engine::server::SetId;
@@ -38,6 +38,10 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
         Request::Visit(visit) => {
             let guest = guest(device, visit.share.clone(), visit.minor, terms);
             return visit::serve(reader, outbox, (visit, guest), shares, terms, shutdown).await;
+        }
+        Request::Use(usage) => {
+            let guest = guest(device, usage.share.clone(), usage.minor, terms);
+            return using::serve(reader, outbox, guest, shares, terms, shutdown).await;
         }
         _ => return Err(SessionError::Protocol("a hello comes first".to_owned())),
     };

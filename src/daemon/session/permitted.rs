@@ -4,15 +4,19 @@ use crate::daemon::share::Refusal;
 use crate::host::devices::DeviceInfo;
 use crate::host::rights::Access;
 use crate::model::escape;
-use crate::wire::{Code, Request};
+use crate::wire::{Code, FileAsk, KeyAsk, Request};
 
 /// What a device must be allowed to do with the share of its session for a request to be looked at; none for those that
 /// are not about the share. A new kind of request has to decide.
 fn needs(request: &Request) -> Option<Access> {
     match request {
-        Request::Hello { .. } | Request::Visit(_) | Request::Ping {} | Request::Renew { .. } => {
-            None
-        }
+        Request::Hello { .. }
+        | Request::Visit(_)
+        | Request::Use(_)
+        | Request::Ping {}
+        | Request::Renew { .. } => None,
+        Request::File(request) => Some(of_files(&request.ask)),
+        Request::Key(request) => Some(of_keys(&request.ask)),
         Request::List { .. } | Request::Recipe { .. } | Request::Inspect(_) => Some(Access::Read),
         Request::Mutate { .. }
         | Request::UploadOpen { .. }
@@ -20,6 +24,18 @@ fn needs(request: &Request) -> Option<Access> {
         | Request::UploadClose { .. }
         | Request::UploadAbort { .. }
         | Request::Settled {} => Some(Access::Write),
+    }
+}
+
+fn of_files(ask: &FileAsk) -> Access {
+    match ask {
+        FileAsk::Look { .. } | FileAsk::List { .. } => Access::Read,
+    }
+}
+
+fn of_keys(ask: &KeyAsk) -> Access {
+    match ask {
+        KeyAsk::Get { .. } => Access::Read,
     }
 }
 
@@ -64,7 +80,9 @@ mod tests {
     use super::check;
     use crate::host::devices::DeviceInfo;
     use crate::host::rights::{Access, Rights};
-    use crate::wire::{Code, Inspect, Request, Visit, WireBytes};
+    use crate::wire::{
+        Code, FileAsk, FileRequest, Inspect, KeyAsk, KeyRequest, Request, Use, Visit, WireBytes,
+    };
     use tokio_util::sync::CancellationToken;
 
     /// One request of each kind, and the least that it takes.
@@ -114,7 +132,7 @@ mod tests {
             last: None,
         };
         let (read, write) = (Some(Access::Read), Some(Access::Write));
-        vec![
+        let mut all = vec![
             (hello, None),
             (mutate, write),
             (open, write),
@@ -134,7 +152,45 @@ mod tests {
             (Request::Settled {}, write),
             (Request::Ping {}, None),
             (Request::Renew { csr }, None),
+        ];
+        all.extend(of_using());
+        all
+    }
+
+    /// What those ask for who use a share without mirroring it.
+    fn of_using() -> Vec<(Request, Option<Access>)> {
+        let path = || WireBytes::new(b"a");
+        let usage = Use {
+            minor: 6,
+            share: None,
+        };
+        let file = |ask| Request::File(FileRequest { id: 1, ask });
+        let key = |ask| Request::Key(KeyRequest { id: 1, ask });
+        let list = FileAsk::List {
+            path: path(),
+            first: None,
+        };
+        let read = Some(Access::Read);
+        vec![
+            (Request::Use(usage), None),
+            (file(FileAsk::Look { path: path() }), read),
+            (file(list), read),
+            (key(KeyAsk::Get { key: path() }), read),
         ]
+    }
+
+    /// How many kinds of questions about files and keys there are beside one of each.
+    fn more() -> usize {
+        let schema = crate::wire::schemas();
+        let (_, request) = schema
+            .iter()
+            .find(|(name, _)| name.starts_with("request"))
+            .unwrap();
+        let kinds = |name: &str| {
+            let ask = request.get("$defs").and_then(|defs| defs.get(name));
+            ask.unwrap()["oneOf"].as_array().unwrap().len() - 1
+        };
+        kinds("FileAsk") + kinds("KeyAsk")
     }
 
     #[test]
@@ -145,7 +201,7 @@ mod tests {
             .find(|(name, _)| name.starts_with("request"))
             .unwrap();
         let kinds = request.get("oneOf").and_then(|kinds| kinds.as_array());
-        assert_eq!(kinds.unwrap().len(), all().len());
+        assert_eq!(kinds.unwrap().len() + more(), all().len());
         let names = [None, Some("photos"), Some("music")];
         for (share, other) in names.iter().zip(names.iter().cycle().skip(1)) {
             for granted in [None, Some(Access::Read), Some(Access::Write)] {

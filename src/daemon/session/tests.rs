@@ -2,6 +2,7 @@
 
 mod leftovers;
 mod packed;
+mod using;
 mod visits;
 
 use super::{SessionError, Terms, serve};

@@ -5,11 +5,13 @@ mod held;
 mod index;
 mod meta;
 mod shares;
+mod user;
 mod visit;
 
 pub use held::Held;
 pub use meta::MetaError;
 pub use shares::{Shares, SharesError};
+pub use user::User;
 pub use visit::Visitor;
 
 use crate::daemon::share::index::{Keeper, Opened};

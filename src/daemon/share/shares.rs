@@ -57,6 +57,7 @@ pub struct Shares {
     state: Option<PathBuf>,
     placed: BTreeMap<String, PathBuf>,
     visitors: Arc<Semaphore>,
+    pub(super) users: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
 
@@ -92,6 +93,7 @@ impl Shares {
             state: state.map(Path::to_owned),
             placed,
             visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
+            users: Arc::new(Semaphore::new(super::user::MAX_USERS)),
             inner: Mutex::new(Inner {
                 meta,
                 open: BTreeMap::new(),
@@ -139,7 +141,7 @@ impl Shares {
     }
 
     /// Whether opening a share makes nothing new: it is open, its directory was used, or holds something.
-    fn is_there(&self, name: Option<&str>) -> bool {
+    pub(super) fn is_there(&self, name: Option<&str>) -> bool {
         let used = lock(&self.inner).meta.used;
         let path = match name {
             Some(name) if self.placed.contains_key(name) => return true,
@@ -195,7 +197,7 @@ impl Shares {
         }
     }
 
-    fn share(&self, name: Option<&str>) -> Result<Arc<Share>, Refusal> {
+    pub(super) fn share(&self, name: Option<&str>) -> Result<Arc<Share>, Refusal> {
         let key = name.map(check_name).transpose()?;
         let mut inner = lock(&self.inner);
         if inner.closed {
@@ -307,7 +309,7 @@ fn not(wrong: bool, message: &str) -> Result<(), String> {
 }
 
 /// What a device is told that may not write a share.
-fn forbidden(rights: &Rights, name: Option<&str>) -> Refusal {
+pub(super) fn forbidden(rights: &Rights, name: Option<&str>) -> Refusal {
     let titled = |name: Option<&str>| match name {
         Some(name) => format!("the share `{}`", escape(name.as_bytes())),
         None => "the directory itself".to_owned(),
@@ -372,7 +374,7 @@ fn unusable(error: &SharesError) -> Refusal {
 }
 
 /// A share's name: one name of a directory, visible, of bounded length.
-fn check_name(name: &str) -> Result<String, Refusal> {
+pub(super) fn check_name(name: &str) -> Result<String, Refusal> {
     let valid = Name::new(name.as_bytes()).is_ok()
         && !name.starts_with('.')
         && name.len() <= MAX_SHARE_NAME

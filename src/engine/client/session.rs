@@ -108,7 +108,9 @@ impl ClientEngine {
             Response::Welcome { .. }
             | Response::Refused { .. }
             | Response::Renewed { .. }
-            | Response::Inspected(_) => Err(ProtocolError("out of place")),
+            | Response::Inspected(_)
+            | Response::File(_)
+            | Response::Key(_) => Err(ProtocolError("out of place")),
         }
     }
 

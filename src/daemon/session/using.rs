@@ -1,0 +1,162 @@
+//! A session of somebody who uses files and keys without mirroring: requests are answered in any order, by threads that
+//! each does one.
+
+mod files;
+mod keys;
+
+use super::open::blocking;
+use super::{Guest, SessionError, Terms, parse, permitted, say, stopping};
+use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
+use crate::daemon::share::{Refusal, Shares, User};
+use crate::wire::{MINOR_RENEW, MINOR_USE, Request, Response};
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Requests of one connection that are carried out at a time; each has a thread. More wait on the line.
+const AT_A_TIME: usize = 16;
+
+/// What the threads of a session share.
+#[derive(Clone, Debug)]
+struct Using {
+    user: Arc<User>,
+    outbox: Outbox,
+    /// Cancelled when nothing more is to be done.
+    halt: CancellationToken,
+}
+
+/// Opens the session, and answers until it ends.
+pub(super) async fn serve<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    outbox: &Outbox,
+    guest: Guest,
+    shares: Arc<Shares>,
+    terms: &Terms,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    if guest.minor < MINOR_USE {
+        let message = "`use` belongs to a later minor version";
+        return Err(SessionError::Protocol(message.to_owned()));
+    }
+    let user = shares.user(guest.share.as_deref(), &guest.device)?;
+    let _first = terms.opened.set(guest.share.clone());
+    say(outbox, &welcome(&guest)).await;
+    tracing::debug!(
+        share = guest.share.as_deref().unwrap_or("the directory itself"),
+        "somebody uses a share"
+    );
+    let using = Using {
+        user: Arc::new(user),
+        outbox: outbox.clone(),
+        halt: CancellationToken::new(),
+    };
+    let places = Arc::new(Semaphore::new(AT_A_TIME));
+    let result = listen(reader, &guest, &using, &places, shutdown).await;
+    using.halt.cancel();
+    // Whatever was begun ends before the session does.
+    let all = u32::try_from(AT_A_TIME).unwrap_or(1);
+    drop(places.acquire_many(all).await);
+    result
+}
+
+fn welcome(guest: &Guest) -> Response {
+    let keeps = guest.setid == crate::engine::server::SetId::Keep;
+    Response::Welcome {
+        minor: guest.minor,
+        share: String::new(),
+        generation: String::new(),
+        version: 0,
+        first_contact: false,
+        keeps_setid: (guest.minor >= MINOR_RENEW).then_some(keeps),
+    }
+}
+
+/// Reads requests until the line or the server ends.
+async fn listen<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    guest: &Guest,
+    using: &Using,
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Result<(), SessionError> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(stopping()),
+            () = guest.device.revoked.cancelled() => return Err(permitted::revoked().into()),
+            () = using.halt.cancelled() => return Err(SessionError::dead_thread()),
+            frame = reader.next() => frame?,
+        };
+        let request = parse(&frame)?;
+        permitted::check(&guest.device, guest.share.as_deref(), &request)?;
+        let request = match request {
+            Request::Ping {} => {
+                say(&using.outbox, &Response::Pong {}).await;
+                continue;
+            }
+            Request::Renew { csr } => {
+                say(&using.outbox, &guest.renew(csr).await?).await;
+                continue;
+            }
+            other => other,
+        };
+        let place = tokio::select! {
+            () = shutdown.cancelled() => return Err(stopping()),
+            place = Arc::clone(places).acquire_owned() => {
+                place.map_err(|_| SessionError::dead_thread())?
+            }
+        };
+        match request {
+            Request::File(request) => {
+                let job = files::understood(request)?;
+                begin(using, place, move |using| files::answer(using, job));
+            }
+            Request::Key(request) => {
+                begin(using, place, move |using| keys::answer(using, request));
+            }
+            _ => {
+                let message = "who uses a share does not mirror it";
+                return Err(SessionError::Protocol(message.to_owned()));
+            }
+        }
+    }
+}
+
+/// Has a thread carry something out. Its place is free when it is done.
+fn begin(
+    using: &Using,
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce(&Using) -> Result<(), Refusal> + Send + 'static,
+) {
+    let using = using.clone();
+    tokio::spawn(async move {
+        let _place = place;
+        let (working, outbox) = (using.clone(), using.outbox.clone());
+        let refusal = match blocking(move || work(&working)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(refusal)) => refusal,
+            Err(_) => {
+                // It panicked: what it was to answer is never answered.
+                using.halt.cancel();
+                return;
+            }
+        };
+        let Refusal { code, message } = refusal;
+        say(&outbox, &Response::Refused { code, message }).await;
+        using.halt.cancel();
+    });
+}
+
+impl Using {
+    /// Leaves an answer with its body for the writer, which may be held up by the line; whether somebody takes it.
+    fn answer(&self, answer: &Response, body: impl Into<bytes::Bytes>) -> bool {
+        let frame = Outgoing::new(answer, body);
+        !self.halt.is_cancelled() && self.outbox.bulk.blocking_send(frame).is_ok()
+    }
+}
+
+/// What another session is told that asks for what only this one has.
+pub(super) fn only_there() -> SessionError {
+    SessionError::Protocol("`file` and `key` belong to a session of `use`".to_owned())
+}

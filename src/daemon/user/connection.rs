@@ -1,0 +1,331 @@
+//! One connection to one server: requests by id, answered in any order.
+
+use crate::daemon::client::asked::Asked;
+use crate::daemon::client::connection::keep_alive;
+use crate::daemon::client::input::Link;
+use crate::daemon::client::{ClientError, renewal};
+use crate::daemon::connect::{self, ClientStream, Connector};
+use crate::daemon::pump::{FrameReader, Outgoing, PumpError, outbox, write_loop};
+use crate::host::pki::clean_text;
+use crate::model::limits::UPLOAD_WINDOW;
+use crate::wire::{Code, MINOR, Request, Response, Use};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{ReadHalf, split};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+/// Frames that may wait for the line.
+const URGENT: usize = 256;
+/// Answers to one request that may wait to be taken: beyond them nothing is read from the line.
+const WAITING: usize = 16;
+/// How long the end of the line may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Longest text of a server that is shown, in characters.
+const MAX_TEXT: usize = 400;
+
+/// What a server says to a request, with its body.
+pub type Answer = (Response, Bytes);
+
+/// An open connection. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    server: String,
+    link: Link,
+    state: Arc<Mutex<State>>,
+    ids: AtomicU64,
+    writer: JoinHandle<()>,
+    tasks: JoinSet<()>,
+}
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+struct State {
+    waiting: HashMap<u64, mpsc::Sender<Answer>>,
+    /// Why nothing comes any more.
+    ended: Option<Ended>,
+}
+
+#[derive(Clone, Debug)]
+enum Ended {
+    Lost(String),
+    Refused(Code, String),
+}
+
+impl Ended {
+    fn error(self, server: &str) -> ClientError {
+        let server = server.to_owned();
+        match self {
+            Self::Lost(reason) => ClientError::Lost { server, reason },
+            Self::Refused(code, message) => ClientError::Refused {
+                server,
+                code,
+                message,
+            },
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The answers to one request, in their order. Nobody waits for them any more once this is dropped.
+#[derive(Debug)]
+pub struct Answers {
+    id: u64,
+    server: String,
+    state: Arc<Mutex<State>>,
+    queue: mpsc::Receiver<Answer>,
+}
+
+impl Answers {
+    /// The id of the request.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// When the line ended before it came.
+    pub async fn next(&mut self) -> Result<Answer, ClientError> {
+        match self.queue.recv().await {
+            Some(answer) => Ok(answer),
+            None => Err(ended(&self.state, &self.server)),
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        lock(&self.state).waiting.remove(&self.id);
+    }
+}
+
+fn ended(state: &Mutex<State>, server: &str) -> ClientError {
+    let ended = lock(state).ended.clone();
+    let ended = ended.unwrap_or_else(|| Ended::Lost("the connection ended".to_owned()));
+    ended.error(server)
+}
+
+impl Connection {
+    /// Connects to a server, and uses a share: the one that is named, or the one that this home was invited to.
+    pub(super) async fn open(
+        connector: &Connector,
+        server: &str,
+        share: Option<&String>,
+    ) -> Result<Self, ClientError> {
+        let connection = connector.connect(server).await;
+        let connect::Connection {
+            stream, server_id, ..
+        } = connection.map_err(ClientError::Unaccepted)?;
+        let share = renewal::invited_share(connector, share, &server_id)?;
+        let (read, write) = split(stream);
+        let (outbox, queue) = outbox(URGENT);
+        let line = Arc::default();
+        let queue = queue.over(&line);
+        let writer = tokio::spawn(async move { drop(write_loop(queue, write).await) });
+        let usage = Request::Use(Use {
+            minor: MINOR,
+            share,
+        });
+        drop(outbox.urgent.send(Outgoing::new(&usage, Vec::new())).await);
+        let window = Semaphore::new(usize::try_from(UPLOAD_WINDOW).unwrap_or(0));
+        let link = Link {
+            epoch: 0,
+            outbox,
+            window: Arc::new(window),
+            asked: Arc::new(Asked::new()),
+            resumes: true,
+            line,
+        };
+        let mut frames = FrameReader::new(read);
+        let minor = welcomed(connector, (server, &server_id), &mut frames).await?;
+        link.speaks(minor);
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut tasks = JoinSet::new();
+        let pings = link.outbox.clone();
+        tasks.spawn(async move { keep_alive(&pings).await });
+        tasks.spawn(listen(frames, Arc::clone(&state), link.clone()));
+        Ok(Self {
+            server: server.to_owned(),
+            link,
+            state,
+            ids: AtomicU64::new(1),
+            writer,
+            tasks,
+        })
+    }
+
+    /// The address that was dialled.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// A number that no other request of this connection has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for what is said to a request or an upload of this number, which is about to be sent.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub fn expect(&self, id: u64) -> Result<Answers, ClientError> {
+        let (answers, queue) = mpsc::channel(WAITING);
+        let mut state = lock(&self.state);
+        if let Some(ended) = state.ended.clone() {
+            return Err(ended.error(&self.server));
+        }
+        state.waiting.insert(id, answers);
+        Ok(Answers {
+            id,
+            server: self.server.clone(),
+            state: Arc::clone(&self.state),
+            queue,
+        })
+    }
+
+    /// Sends a message that nothing is said to, or whose answer is expected already.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn send(&self, request: &Request, body: impl Into<Bytes>) -> Result<(), ClientError> {
+        let sent = self.link.outbox.urgent.send(Outgoing::new(request, body));
+        sent.await.map_err(|_| ended(&self.state, &self.server))
+    }
+
+    /// Sends a request, which gets its number from the connection, and gives its answers.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub async fn ask(
+        &self,
+        request: impl FnOnce(u64) -> Request,
+        body: impl Into<Bytes>,
+    ) -> Result<Answers, ClientError> {
+        let id = self.id();
+        let answers = self.expect(id)?;
+        self.send(&request(id), body).await?;
+        Ok(answers)
+    }
+
+    /// Why nothing comes any more.
+    #[must_use]
+    pub fn error(&self) -> ClientError {
+        ended(&self.state, &self.server)
+    }
+
+    /// Ends the connection in order.
+    pub async fn close(mut self) {
+        self.tasks.shutdown().await;
+        drop(self.link);
+        drop(timeout(LAST_WORDS, &mut self.writer).await);
+        self.writer.abort();
+    }
+}
+
+async fn next(
+    frames: &mut FrameReader<ReadHalf<ClientStream>>,
+) -> Result<(Response, Bytes), PumpError> {
+    let frame = frames.next().await?;
+    let response = serde_json::from_slice(&frame.header).map_err(|error| {
+        PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+    })?;
+    Ok((response, frame.body))
+}
+
+/// Waits for the welcome. The minor version.
+async fn welcomed(
+    connector: &Connector,
+    (server, server_id): (&str, &str),
+    frames: &mut FrameReader<ReadHalf<ClientStream>>,
+) -> Result<u16, ClientError> {
+    let ended = |ended: Ended| Err(ended.error(server));
+    loop {
+        match next(frames).await {
+            Ok((Response::Welcome { minor, .. }, _)) => return Ok(minor),
+            Ok((Response::Refused { code, message }, _)) => {
+                return ended(refused(true, code, &message));
+            }
+            Ok(_) => {}
+            Err(PumpError::Io(error)) => {
+                let why = connector.rejected(server_id, &error);
+                return match why.map(|why| connector.unaccepted(server, why)) {
+                    Some(why) => Err(ClientError::Unaccepted(why)),
+                    None => ended(Ended::Lost(error.to_string())),
+                };
+            }
+            Err(error) => return ended(Ended::Lost(error.to_string())),
+        }
+    }
+}
+
+/// What a refusal means: a server that does not know the first message does not know the version.
+fn refused(first: bool, code: Code, message: &str) -> Ended {
+    if first && code == Code::Protocol {
+        let older = "it is older than this program and knows no commands for files and keys: update the server";
+        return Ended::Refused(Code::Version, older.to_owned());
+    }
+    Ended::Refused(code, clean_text(message, MAX_TEXT))
+}
+
+/// Takes what comes to whoever waits for it, until the line ends.
+async fn listen(
+    mut frames: FrameReader<ReadHalf<ClientStream>>,
+    state: Arc<Mutex<State>>,
+    link: Link,
+) {
+    let end = loop {
+        let (response, body) = match next(&mut frames).await {
+            Ok(next) => next,
+            Err(PumpError::Io(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                break Ended::Lost("the server ended".to_owned());
+            }
+            Err(error) => break Ended::Lost(error.to_string()),
+        };
+        let id = match &response {
+            Response::File(answer) => answer.id,
+            Response::Key(answer) => answer.id,
+            Response::Staged { upload, .. } => *upload,
+            Response::Refused { code, message } => break refused(false, code.clone(), message),
+            Response::Received { bytes } => {
+                link.window
+                    .add_permits(usize::try_from(*bytes).unwrap_or(0));
+                continue;
+            }
+            Response::Recipe {
+                id,
+                size,
+                last,
+                failed,
+                leftover,
+            } => {
+                let of = (*id, *leftover);
+                link.asked.part(of, *size, *last, failed.is_some(), &body);
+                continue;
+            }
+            _ => continue,
+        };
+        let waiting = lock(&state).waiting.get(&id).cloned();
+        if let Some(waiting) = waiting {
+            // Whoever does not wait any more is not told.
+            drop(waiting.send((response, body)).await);
+        }
+    };
+    {
+        let mut state = lock(&state);
+        state.ended = Some(end);
+        state.waiting.clear();
+    }
+    link.window.close();
+    link.asked.close();
+}
