@@ -7,13 +7,17 @@ mod accept;
 mod ask;
 mod certs;
 mod clients;
+mod delete;
 mod demo;
 mod flush;
+mod get;
 mod invite;
 mod join;
+mod list;
 mod log;
 mod overview;
 mod plan;
+mod rename;
 pub mod render;
 pub mod report;
 mod revoke;
@@ -23,6 +27,9 @@ mod settings;
 mod shell;
 mod status;
 mod sync;
+mod transfer;
+mod upload;
+mod using;
 mod verify;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -84,6 +91,26 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
+    /// List files of a share
+    #[command(after_help = list::EXAMPLES)]
+    List(list::ListArguments),
+    /// Fetch files from a share
+    ///
+    /// A file that was cut goes on from what is there. Prints the SHA-256 of each file, as both sides have it, for `sha256sum -c`.
+    #[command(after_help = get::EXAMPLES)]
+    Get(get::GetArguments),
+    /// Send files to a share that no client mirrors
+    ///
+    /// A file that was cut goes on from what the server has. Prints the SHA-256 of each file, as both sides have it, for `sha256sum
+    /// -c`.
+    #[command(after_help = upload::EXAMPLES)]
+    Upload(upload::UploadArguments),
+    /// Remove files from a share that no client mirrors
+    #[command(after_help = delete::EXAMPLES)]
+    Delete(delete::DeleteArguments),
+    /// Move or rename a file or directory within a share that no client mirrors
+    #[command(after_help = rename::EXAMPLES)]
+    Rename(rename::RenameArguments),
     /// Print a line that lets one device of another machine join a running server
     Invite(invite::InviteArguments),
     /// Enrol this machine with a server by the line of an invite
@@ -138,6 +165,11 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Plan(arguments) => plan::run(arguments, &overrides),
         Command::Verify(arguments) => verify::run(arguments, &overrides),
         Command::Flush(arguments) => flush::run(&arguments),
+        Command::List(arguments) => list::run(arguments, &overrides),
+        Command::Get(arguments) => get::run(arguments, &overrides),
+        Command::Upload(arguments) => upload::run(arguments, &overrides),
+        Command::Delete(arguments) => delete::run(arguments, &overrides),
+        Command::Rename(arguments) => rename::run(arguments, &overrides),
         Command::Invite(arguments) => invite::run(&arguments),
         Command::Join(arguments) => join::run(&arguments),
         Command::Clients(arguments) => clients::run(&arguments),

@@ -26,6 +26,12 @@ pub fn write(bytes: &[u8]) -> Result<(), Report> {
     }
 }
 
+/// Where a content goes that is the result of a command.
+#[must_use]
+pub fn stream() -> Box<dyn Write + Send> {
+    Box::new(std::io::stdout())
+}
+
 /// The one line by which a server says that it is ready, with its real port.
 ///
 /// # Errors

@@ -258,6 +258,17 @@ pub trait Upload: Send + 'static {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), StoreError>;
 
+    /// Reads again what was stored, which is there.
+    ///
+    /// # Errors
+    /// When the stage cannot be read.
+    fn read_back(
+        &self,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StoreError>;
+
     /// Work that makes what was written so far durable, for another thread.
     fn flusher(&self) -> Box<dyn FnOnce() + Send>;
 

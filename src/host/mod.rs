@@ -15,6 +15,7 @@ pub mod enrolment;
 pub mod index;
 pub mod invite;
 pub mod joined;
+pub mod local;
 pub mod names;
 pub mod net;
 pub mod own;

@@ -25,6 +25,8 @@ pub enum Code {
     Protocol,
     /// A newer connection of the same writer took over.
     Replaced,
+    /// There is something at the path already, or something else than was said.
+    Exists,
     /// The server ends.
     Stopping,
     /// The server has as many clients as it may have.
@@ -35,7 +37,7 @@ pub enum Code {
     Other(String),
 }
 
-const CODES: [(&str, Code); 15] = [
+const CODES: [(&str, Code); 16] = [
     ("changed", Code::Fault(Fault::Changed)),
     ("denied", Code::Fault(Fault::Denied)),
     ("full", Code::Fault(Fault::Full)),
@@ -49,6 +51,7 @@ const CODES: [(&str, Code); 15] = [
     ("no_share", Code::NoShare),
     ("protocol", Code::Protocol),
     ("replaced", Code::Replaced),
+    ("exists", Code::Exists),
     ("stopping", Code::Stopping),
     ("busy", Code::Busy),
 ];

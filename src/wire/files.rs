@@ -1,7 +1,7 @@
 //! The messages of those who use a share's files without mirroring it.
 
 use super::listing::ListEntry;
-use super::{Code, Unread, WireBytes, WirePath};
+use super::{Code, Failed, Op, Unread, WireBytes, WirePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,56 @@ pub enum FileAsk {
         /// The least name that is asked for; none for all.
         first: Option<WireBytes>,
     },
+    /// Bytes of a file. Answered by `piece`s in order, and `read` after the last.
+    Read {
+        /// Which file.
+        path: WirePath,
+        /// From which byte on.
+        offset: u64,
+        /// How many bytes at most; none for all.
+        length: Option<u64>,
+        /// What `looked` or `summed` called the version that is meant: another one is not read.
+        version: Option<String>,
+    },
+    /// What the content of a file is, block by block and as a whole. Answered by `blocks` in order, and `summed` after the
+    /// last.
+    Sum {
+        /// Which file.
+        path: WirePath,
+        /// Size of a block in bytes.
+        block: u32,
+        /// Seed of the weak sums.
+        seed: u64,
+    },
+    /// Changes, in order, all of which are carried out or refused by what they are said to be based on. Body: as in
+    /// `mutate`; no content is a copy. Answered by `changed`. A share that a client mirrors refuses them.
+    Change {
+        /// The changes.
+        ops: Vec<Op>,
+        /// What must be so at the time when they are carried out, or none is.
+        given: Vec<Given>,
+    },
+}
+
+/// What a change is based on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Given {
+    /// Nothing is there.
+    Absent {
+        /// Where.
+        path: WirePath,
+    },
+    /// What is there, if anything, is no directory.
+    NoDirectory {
+        /// Where.
+        path: WirePath,
+    },
+    /// What is there, if anything, is no directory that holds something.
+    Bare {
+        /// Where.
+        path: WirePath,
+    },
 }
 
 /// An answer about files.
@@ -65,6 +115,9 @@ pub enum FileAnswer {
         entry: Option<ListEntry>,
         /// What an upload has left of the path.
         leftover: bool,
+        /// Names the version of a file: whatever changes it changes this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
     },
     /// A part of what a directory holds, in the order of the names.
     Listed {
@@ -76,6 +129,29 @@ pub enum FileAnswer {
         next: Option<WireBytes>,
         /// Whether the path is a directory at all.
         found: bool,
+    },
+    /// Some bytes of a file, in the body.
+    Piece {},
+    /// All bytes that were asked for have been said. Body: 32 bytes of SHA-256 of the file, if all of it was read.
+    Read {
+        /// What was read.
+        file: ListEntry,
+        /// Names its version.
+        version: String,
+    },
+    /// Some blocks of a file, packed in the body.
+    Blocks {},
+    /// All blocks have been said. Body: 32 bytes of SHA-256 of the file.
+    Summed {
+        /// What was read.
+        file: ListEntry,
+        /// Names its version.
+        version: String,
+    },
+    /// Changes were carried out and are durable, but for those listed.
+    Changed {
+        /// What failed.
+        failed: Vec<Failed>,
     },
     /// It could not be done; the session goes on.
     Failed {

@@ -234,7 +234,7 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zstd: Option<u32>,
     },
-    /// The end. Body: 32 bytes of content digest. Answered by `staged` when the content is complete, right and durable.
+    /// The end. Body: 32 bytes of content digest, and in a session of `use` 32 bytes of SHA-256. Answered by `staged` when the content is complete, right and durable.
     UploadClose {
         /// Which upload.
         upload: u64,
@@ -334,7 +334,8 @@ pub enum Response {
         /// How many, in bytes of body as it was sent.
         bytes: u64,
     },
-    /// An upload is complete, its digest right, and durable; or it failed and is gone.
+    /// An upload is complete, its digest right, and durable; or it failed and is gone. Body in a session of `use`: 32 bytes of
+    /// SHA-256 of what was stored.
     Staged {
         /// Which.
         upload: u64,
@@ -355,7 +356,7 @@ pub enum Response {
     /// What a directory holds on the disk. Body: 32 bytes for each entry, as in `listing`, zeros for a directory.
     Inspected(Inspected),
     /// About files. From minor version 6 on.
-    File(FileResponse),
+    File(Box<FileResponse>),
     /// About keys. From minor version 6 on.
     Key(KeyResponse),
     /// Blocks of a recipe, in order. Body: packed blocks.

@@ -16,6 +16,7 @@ mod config;
 mod drift;
 mod editors;
 mod faults;
+mod files;
 mod ignore;
 mod large;
 mod live;

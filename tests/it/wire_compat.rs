@@ -16,9 +16,9 @@ use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
     Code, Content, Continued, Deframer, Failed, FileAnswer, FileAsk, FileRequest, FileResponse,
-    Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest, JoinSecret, KeyAnswer, KeyAsk,
-    KeyRequest, KeyResponse, ListEntry, ListKind, Op, Request, Response, Unread, Use, Visit,
-    WireBytes, WireTime, encode, schemas,
+    Given, Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest, JoinSecret, KeyAnswer,
+    KeyAsk, KeyRequest, KeyResponse, ListEntry, ListKind, Op, Request, Response, Unread, Use,
+    Visit, WireBytes, WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -241,7 +241,32 @@ fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
         file(FileAsk::List { path, first })
     };
     let key = KeyAsk::Get { key: raw() };
+    let read = |offset, length, version: Option<&str>| {
+        file(FileAsk::Read {
+            path: text("a"),
+            offset,
+            length,
+            version: version.map(str::to_owned),
+        })
+    };
+    let sum = FileAsk::Sum {
+        path: raw(),
+        block: 4096,
+        seed: u64::MAX,
+    };
+    let change = FileAsk::Change {
+        ops: vec![put(text("a"), 5, Content::Upload { upload: 7 })],
+        given: vec![
+            Given::Absent { path: text("a") },
+            Given::NoDirectory { path: raw() },
+            Given::Bare { path: text("d") },
+        ],
+    };
     vec![
+        bare("file-read", read(0, None, None)),
+        bare("file-read-range", read(1 << 40, Some(9), Some("1-2-3"))),
+        bare("file-sum", file(sum)),
+        ("file-change", file(change), vec![0xd1; 32]),
         bare("use", usage(None)),
         bare("use-share", usage(Some("photos"))),
         bare("file-look", file(FileAsk::Look { path: raw() })),
@@ -405,14 +430,39 @@ fn responses_of_visits() -> Vec<(&'static str, Response, Vec<u8>)> {
 
 /// What minor version 6 brought.
 fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
-    let file = |answer| Response::File(FileResponse { id: 8, answer });
+    let file = |answer| Response::File(Box::new(FileResponse { id: 8, answer }));
     let entry = |name, kind| ListEntry {
         name,
         mode: 0o755,
         mtime: TIME,
         kind,
     };
-    let looked = |entry, leftover| file(FileAnswer::Looked { entry, leftover });
+    let looked = |entry, leftover| {
+        let version = None;
+        file(FileAnswer::Looked {
+            entry,
+            leftover,
+            version,
+        })
+    };
+    let of_file = || entry(text(""), ListKind::File { size: 9 });
+    let version = || "1-2-3".to_owned();
+    let versioned = FileAnswer::Looked {
+        entry: Some(of_file()),
+        leftover: false,
+        version: Some(version()),
+    };
+    let read = FileAnswer::Read {
+        file: of_file(),
+        version: version(),
+    };
+    let summed = FileAnswer::Summed {
+        file: of_file(),
+        version: version(),
+    };
+    let changed = FileAnswer::Changed {
+        failed: vec![failed(0, Code::Exists)],
+    };
     let link = ListKind::Symlink { target: raw() };
     let listed = FileAnswer::Listed {
         entries: vec![entry(raw(), ListKind::Directory {})],
@@ -424,10 +474,10 @@ fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
         next: Some(text("q")),
         found: true,
     };
-    let failed = |code| (code, "cannot look at it".to_owned());
-    let (code, message) = failed(Code::Fault(Fault::Denied));
-    let of_file = FileAnswer::Failed { code, message };
-    let (code, message) = failed(Code::NoShare);
+    let text_of = |code| (code, "cannot look at it".to_owned());
+    let (code, message) = text_of(Code::Fault(Fault::Denied));
+    let not_done = FileAnswer::Failed { code, message };
+    let (code, message) = text_of(Code::NoShare);
     let of_key = KeyAnswer::Failed { code, message };
     let key = Response::Key(KeyResponse {
         id: 9,
@@ -438,7 +488,13 @@ fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
         bare("file-looked", looked(Some(entry(text(""), link)), true)),
         bare("file-looked-absent", looked(None, false)),
         bare("file-listed", file(listed)),
-        bare("file-failed", file(of_file)),
+        bare("file-failed", file(not_done)),
+        bare("file-looked-version", file(versioned)),
+        ("file-piece", file(FileAnswer::Piece {}), vec![1, 2, 3]),
+        ("file-read", file(read), vec![7; 32]),
+        ("file-blocks", file(FileAnswer::Blocks {}), vec![3; 20]),
+        ("file-summed", file(summed), vec![7; 32]),
+        bare("file-changed", file(changed)),
         bare("key-failed", key),
     ]
 }

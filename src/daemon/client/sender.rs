@@ -29,6 +29,8 @@ pub(in crate::daemon) struct Sender<'a> {
     body: Vec<u8>,
     runtime: &'a Handle,
     transfer: Transfer,
+    /// Bytes of pieces that were sent, before packing.
+    sent: u64,
     /// How long the piece that is gathered may become, but for what an instruction adds, in bytes.
     limit: usize,
 }
@@ -58,6 +60,7 @@ impl<'a> Sender<'a> {
             body: Vec::new(),
             runtime,
             transfer: Transfer::default(),
+            sent: 0,
             limit: MAX_PIECE,
         };
         sender.limit = sender.piece();
@@ -90,6 +93,11 @@ impl<'a> Sender<'a> {
         }
         let upload = self.upload;
         self.send(&Request::UploadAbort { upload }, Vec::new())
+    }
+
+    /// Bytes of pieces so far, before packing.
+    pub(in crate::daemon) fn sent(&self) -> u64 {
+        self.sent + self.body.len() as u64
     }
 
     /// One more instruction. Long copies go in pieces: the server ends between two pieces when it has to, and other
@@ -137,6 +145,7 @@ impl<'a> Sender<'a> {
             return Ok(());
         }
         let plain = std::mem::take(&mut self.body);
+        self.sent += plain.len() as u64;
         let packed = self.transfer.pack(&self.link.line, &plain, MAX_PIECE_BODY);
         let (body, zstd) = match packed {
             Some((packed, size)) => (packed, Some(size)),

@@ -36,6 +36,7 @@ impl Session {
             upload,
             size,
             digest,
+            sum: None,
         };
         self.upload(job).await
     }

@@ -19,7 +19,7 @@ use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, writ
 use crate::daemon::session::commit::{Job, start_committing};
 use crate::daemon::session::progress::Flow;
 use crate::daemon::session::recipe::{RecipeJob, start_recipes};
-use crate::daemon::session::upload::{UploadJob, start_uploading};
+use crate::daemon::session::upload::{Sums, UploadJob, start_uploading};
 use crate::daemon::share::{Held, Refusal, Shares};
 use crate::engine::server::{DecodeError, SetId};
 use crate::host::devices::DeviceInfo;
@@ -207,7 +207,7 @@ impl Session {
         let dead = CancellationToken::new();
         let mut ends = start_committing(&held, jobs_out, outbox, &flow, &halt, &dead)?;
         let more = start_uploading(
-            &held,
+            (&held, Sums::NotMade),
             uploads_out,
             recipes.clone(),
             outbox,

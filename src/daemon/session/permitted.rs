@@ -29,7 +29,11 @@ fn needs(request: &Request) -> Option<Access> {
 
 fn of_files(ask: &FileAsk) -> Access {
     match ask {
-        FileAsk::Look { .. } | FileAsk::List { .. } => Access::Read,
+        FileAsk::Look { .. }
+        | FileAsk::List { .. }
+        | FileAsk::Read { .. }
+        | FileAsk::Sum { .. } => Access::Read,
+        FileAsk::Change { .. } => Access::Write,
     }
 }
 
@@ -170,11 +174,29 @@ mod tests {
             path: path(),
             first: None,
         };
+        let content = FileAsk::Read {
+            path: path(),
+            offset: 0,
+            length: None,
+            version: None,
+        };
+        let sum = FileAsk::Sum {
+            path: path(),
+            block: 4096,
+            seed: 0,
+        };
+        let change = FileAsk::Change {
+            ops: Vec::new(),
+            given: Vec::new(),
+        };
         let read = Some(Access::Read);
         vec![
             (Request::Use(usage), None),
             (file(FileAsk::Look { path: path() }), read),
             (file(list), read),
+            (file(content), read),
+            (file(sum), read),
+            (file(change), Some(Access::Write)),
             (key(KeyAsk::Get { key: path() }), read),
         ]
     }

@@ -49,6 +49,8 @@ pub(super) enum UploadJob {
         upload: u64,
         size: u64,
         digest: Digest,
+        /// The SHA-256 that the peer has made.
+        sum: Option<[u8; 32]>,
     },
     Abort {
         upload: u64,
@@ -57,11 +59,18 @@ pub(super) enum UploadJob {
     Recipe(RecipeJob),
 }
 
+/// Whether the SHA-256 of what is stored is made, compared and told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sums {
+    Made,
+    NotMade,
+}
+
 type Push = Box<dyn FnOnce() + Send>;
 
 /// Starts both threads. What they end with.
 pub(super) fn start_uploading(
-    held: &Held,
+    (held, sums): (&Held, Sums),
     jobs: mpsc::Receiver<UploadJob>,
     recipes: mpsc::Sender<RecipeJob>,
     outbox: &Outbox,
@@ -72,6 +81,7 @@ pub(super) fn start_uploading(
     let (push, pushes) = sync_channel::<Push>(1);
     let uploading = Uploading {
         held: held.clone(),
+        sums,
         jobs,
         recipes,
         outbox: outbox.clone(),
@@ -103,6 +113,7 @@ struct Open {
 /// The thread that writes.
 struct Uploading {
     held: Held,
+    sums: Sums,
     jobs: mpsc::Receiver<UploadJob>,
     recipes: mpsc::Sender<RecipeJob>,
     outbox: Outbox,
@@ -154,7 +165,8 @@ impl Uploading {
                 upload,
                 size,
                 digest,
-            } => self.close(upload, size, digest),
+                sum,
+            } => self.close(upload, (size, digest), sum),
             UploadJob::Abort { upload } => {
                 self.open.remove(&upload);
                 drop(self.flow.take_upload(upload));
@@ -184,10 +196,13 @@ impl Uploading {
         }
         match self.held.share.store().open_upload(origin) {
             Ok(opened) => {
-                let growing = Growing::new(opened);
+                let mut growing = Growing::new(opened);
+                if self.sums == Sums::Made {
+                    growing = growing.summed();
+                }
                 self.open.insert(upload, Open { growing, pushed: 0 });
             }
-            Err(error) => self.staged(upload, Some(&error)),
+            Err(error) => self.failed(upload, &error),
         }
         Ok(())
     }
@@ -218,7 +233,7 @@ impl Uploading {
             if let Some(open) = self.open.remove(&upload) {
                 open.growing.discard();
             }
-            self.staged(upload, Some(&error));
+            self.failed(upload, &error);
         }
         let bytes = body.len() as u64;
         self.flow.outstanding.done(bytes);
@@ -226,7 +241,12 @@ impl Uploading {
         Ok(())
     }
 
-    fn close(&mut self, upload: u64, size: u64, digest: Digest) -> Result<(), SessionError> {
+    fn close(
+        &mut self,
+        upload: u64,
+        (size, digest): (u64, Digest),
+        announced: Option<[u8; 32]>,
+    ) -> Result<(), SessionError> {
         let Some(open) = self.open.remove(&upload) else {
             return Ok(());
         };
@@ -240,9 +260,9 @@ impl Uploading {
             let _busy = self.push.try_send(open.growing.flusher());
         }
         let store = self.held.share.store();
-        let finish = |complete| store.finish_upload(complete);
-        match open.growing.close(size, digest).and_then(finish) {
-            Ok(staged) => {
+        let finish = |(complete, sum)| Ok((store.finish_upload(complete)?, sum));
+        match open.growing.close(size, digest, announced).and_then(finish) {
+            Ok((staged, sum)) => {
                 let finished = Finished {
                     staged,
                     size,
@@ -253,35 +273,41 @@ impl Uploading {
                         "too many finished uploads wait to be used".to_owned(),
                     ));
                 }
-                self.staged(upload, None);
+                self.say(
+                    &Response::Staged {
+                        upload,
+                        failed: None,
+                    },
+                    sum.map_or_else(Vec::new, Vec::from),
+                );
             }
-            Err(error) => self.staged(upload, Some(&error)),
+            Err(error) => self.failed(upload, &error),
         }
         Ok(())
     }
 
-    fn staged(&self, upload: u64, error: Option<&StoreError>) {
-        let failed = error.map(|error| Failed {
+    fn failed(&self, upload: u64, error: &StoreError) {
+        let failed = Some(Failed {
             index: 0,
             code: Code::Fault(error.fault),
             message: error.message.clone(),
         });
-        self.say(&Response::Staged { upload, failed });
+        self.say(&Response::Staged { upload, failed }, Vec::new());
     }
 
     fn tell_written(&mut self) {
         if self.untold > 0 {
             let bytes = std::mem::take(&mut self.untold);
-            self.say(&Response::Received { bytes });
+            self.say(&Response::Received { bytes }, Vec::new());
         }
     }
 
-    fn say(&self, message: &Response) {
+    fn say(&self, message: &Response, body: Vec<u8>) {
         // The peer is gone; the reader sees it too.
         drop(
             self.outbox
                 .urgent
-                .blocking_send(Outgoing::new(message, Vec::new())),
+                .blocking_send(Outgoing::new(message, body)),
         );
     }
 }

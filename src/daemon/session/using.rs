@@ -1,18 +1,29 @@
 //! A session of somebody who uses files and keys without mirroring: requests are answered in any order, by threads that
 //! each does one.
 
+mod changing;
 mod files;
 mod keys;
+mod reading;
+mod uploads;
 
 use super::open::blocking;
-use super::{Guest, SessionError, Terms, parse, permitted, say, stopping};
+use super::recipe::RecipeJob;
+use super::upload::UploadJob;
+use super::{Guest, SessionError, Terms, parse, permitted, say, stopping, wire_path};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{Refusal, Shares, User};
-use crate::wire::{MINOR_RENEW, MINOR_USE, Request, Response};
+use crate::model::limits::KEEPALIVE_SECONDS;
+use crate::wire::{
+    BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_USE, Request, Response,
+};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
+use uploads::Uploads;
 
 /// Requests of one connection that are carried out at a time; each has a thread. More wait on the line.
 const AT_A_TIME: usize = 16;
@@ -52,8 +63,15 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         halt: CancellationToken::new(),
     };
     let places = Arc::new(Semaphore::new(AT_A_TIME));
-    let result = listen(reader, &guest, &using, &places, shutdown).await;
+    let mut uploads = Uploads::default();
+    let bounds = (&places, terms.window);
+    let result = listen(reader, &guest, (&using, &mut uploads), bounds, shutdown).await;
     using.halt.cancel();
+    // What a peer sent before it closed the line is written; in all other cases the piece in hand is the last.
+    if !matches!(result, Err(SessionError::Pump(_))) {
+        uploads.halt.cancel();
+    }
+    uploads.end().await;
     // Whatever was begun ends before the session does.
     let all = u32::try_from(AT_A_TIME).unwrap_or(1);
     drop(places.acquire_many(all).await);
@@ -76,8 +94,8 @@ fn welcome(guest: &Guest) -> Response {
 async fn listen<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     guest: &Guest,
-    using: &Using,
-    places: &Arc<Semaphore>,
+    (using, uploads): (&Using, &mut Uploads),
+    (places, window): (&Arc<Semaphore>, u64),
     shutdown: &CancellationToken,
 ) -> Result<(), SessionError> {
     loop {
@@ -86,41 +104,126 @@ async fn listen<R: AsyncRead + Unpin>(
             () = shutdown.cancelled() => return Err(stopping()),
             () = guest.device.revoked.cancelled() => return Err(permitted::revoked().into()),
             () = using.halt.cancelled() => return Err(SessionError::dead_thread()),
-            frame = reader.next() => frame?,
+            error = uploads.ended() => return Err(error),
+            frame = next(reader, using, uploads, window) => frame?,
         };
         let request = parse(&frame)?;
         permitted::check(&guest.device, guest.share.as_deref(), &request)?;
-        let request = match request {
-            Request::Ping {} => {
-                say(&using.outbox, &Response::Pong {}).await;
-                continue;
-            }
-            Request::Renew { csr } => {
-                say(&using.outbox, &guest.renew(csr).await?).await;
-                continue;
-            }
-            other => other,
-        };
-        let place = tokio::select! {
-            () = shutdown.cancelled() => return Err(stopping()),
-            place = Arc::clone(places).acquire_owned() => {
-                place.map_err(|_| SessionError::dead_thread())?
-            }
-        };
         match request {
+            Request::Ping {} => say(&using.outbox, &Response::Pong {}).await,
+            Request::Renew { csr } => say(&using.outbox, &guest.renew(csr).await?).await,
+            Request::File(FileRequest {
+                id,
+                ask: FileAsk::Change { ops, given },
+            }) => {
+                let flow = uploads.flow();
+                let job = changing::understood((&ops, &given), &frame.body, guest.setid, flow)?;
+                let place = place(places, shutdown).await?;
+                begin(using, place, move |using| changing::change(using, id, job));
+            }
             Request::File(request) => {
                 let job = files::understood(request)?;
+                let place = place(places, shutdown).await?;
                 begin(using, place, move |using| files::answer(using, job));
             }
             Request::Key(request) => {
+                let place = place(places, shutdown).await?;
                 begin(using, place, move |using| keys::answer(using, request));
             }
-            _ => {
-                let message = "who uses a share does not mirror it";
-                return Err(SessionError::Protocol(message.to_owned()));
-            }
+            request => of_upload(request, frame.body, using, uploads).await?,
         }
     }
+}
+
+/// Waits until one more request may be carried out.
+async fn place(
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Result<OwnedSemaphorePermit, SessionError> {
+    tokio::select! {
+        () = shutdown.cancelled() => Err(stopping()),
+        place = Arc::clone(places).acquire_owned() => {
+            place.map_err(|_| SessionError::dead_thread())
+        }
+    }
+}
+
+/// The next frame, once there is room for it. Meanwhile the peer is told that somebody is here.
+async fn next<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    using: &Using,
+    uploads: &Uploads,
+    window: u64,
+) -> Result<Frame, SessionError> {
+    let period = Duration::from_secs(KEEPALIVE_SECONDS);
+    let mut beat = interval_at(Instant::now() + period, period);
+    loop {
+        tokio::select! {
+            biased;
+            () = uploads.below(window) => return Ok(reader.next().await?),
+            _ = beat.tick() => say(&using.outbox, &Response::Pong {}).await,
+        }
+    }
+}
+
+/// Messages about uploads, as those who mirror send them.
+async fn of_upload(
+    request: Request,
+    body: bytes::Bytes,
+    using: &Using,
+    uploads: &mut Uploads,
+) -> Result<(), SessionError> {
+    let bad = |error: BodyError| SessionError::Protocol(error.to_string());
+    let job = match request {
+        Request::UploadOpen {
+            upload,
+            base,
+            path,
+            leftover,
+        } => UploadJob::Open {
+            upload,
+            base: base.as_ref().map(wire_path).transpose()?,
+            path: path.as_ref().map(wire_path).transpose()?,
+            leftover: leftover.map(|on| (on.mark, on.length)),
+            after: 0,
+        },
+        Request::UploadData { upload, zstd } => UploadJob::Data { upload, body, zstd },
+        Request::UploadClose { upload, size } => {
+            let mut body = BodyReader::new(&body);
+            let digest = body.digest().map_err(bad)?;
+            let sum = body.digest().map_err(bad)?;
+            body.finish().map_err(bad)?;
+            UploadJob::Close {
+                upload,
+                size,
+                digest,
+                sum: Some(sum.0),
+            }
+        }
+        Request::UploadAbort { upload } => UploadJob::Abort { upload },
+        Request::Recipe {
+            id,
+            path,
+            block,
+            seed,
+            leftover,
+        } => {
+            let job = RecipeJob {
+                id,
+                path: wire_path(&path)?,
+                block,
+                seed,
+                after: 0,
+                leftover,
+            };
+            return uploads.recipe(using, job).await;
+        }
+        _ => {
+            let message = "who uses a share does not mirror it";
+            return Err(SessionError::Protocol(message.to_owned()));
+        }
+    };
+    uploads.take(using, job).await
 }
 
 /// Has a thread carry something out. Its place is free when it is done.

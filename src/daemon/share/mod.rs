@@ -1,6 +1,7 @@
 //! One share while the server runs: its engine, its writer, and what the status says of it.
 
 mod drift;
+mod foreign;
 mod held;
 mod index;
 mod meta;
@@ -8,6 +9,7 @@ mod shares;
 mod user;
 mod visit;
 
+pub use foreign::is_bare;
 pub use held::Held;
 pub use meta::MetaError;
 pub use shares::{Shares, SharesError};

@@ -100,6 +100,11 @@ impl Answers {
             None => Err(ended(&self.state, &self.server)),
         }
     }
+
+    /// An answer that is here already.
+    pub fn ready(&mut self) -> Option<Answer> {
+        self.queue.try_recv().ok()
+    }
 }
 
 impl Drop for Answers {
@@ -216,6 +221,11 @@ impl Connection {
         let answers = self.expect(id)?;
         self.send(&request(id), body).await?;
         Ok(answers)
+    }
+
+    /// The way to the server, for uploads.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Why nothing comes any more.

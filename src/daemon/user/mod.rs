@@ -1,6 +1,7 @@
 //! Somebody who uses a share without mirroring it: a connection to each server, and what is asked over it.
 
 mod connection;
+pub mod files;
 
 pub use connection::{Answer, Answers, Connection};
 

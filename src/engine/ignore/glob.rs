@@ -5,7 +5,7 @@
 
 /// A pattern, name by name.
 #[derive(Clone, Debug)]
-pub(super) struct Glob(Vec<Part>);
+pub struct Glob(Vec<Part>);
 
 /// What stands between two slashes.
 #[derive(Clone, Debug)]
@@ -37,7 +37,8 @@ enum Member {
 
 impl Glob {
     /// Reads a pattern; none when it ends in an escape or in the middle of a class.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let mut rest = text.iter().copied();
         let (mut parts, mut name) = (Vec::new(), Vec::new());
         while let Some(byte) = rest.next() {
@@ -62,7 +63,8 @@ impl Glob {
     }
 
     /// Whether it is a whole path.
-    pub(super) fn matches(&self, path: &[u8]) -> bool {
+    #[must_use]
+    pub fn matches(&self, path: &[u8]) -> bool {
         let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         wild(
             &self.0,

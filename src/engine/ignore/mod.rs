@@ -5,7 +5,7 @@
 
 mod glob;
 
-use glob::Glob;
+pub use glob::Glob;
 
 /// The name of the files that hold patterns.
 pub const FILE: &[u8] = b".syncdignore";

@@ -69,6 +69,11 @@ impl<S: Store> Server<S> {
         look
     }
 
+    /// Puts the tree right at one path, and where an ancestor of it is not what the tree says, below that.
+    pub fn look_at(&mut self, path: &RelPath) {
+        self.relook(path);
+    }
+
     /// Compares one path with the disk; where it or an ancestor is a directory that was not known as one, with all below
     /// that.
     pub(super) fn relook(&mut self, path: &RelPath) {

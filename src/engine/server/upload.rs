@@ -3,6 +3,7 @@
 use crate::delta::{ContentHasher, Instruction, InstructionError, unpack};
 use crate::engine::ports::{StoreError, Upload};
 use crate::model::{Digest, Fault};
+use sha2::{Digest as _, Sha256};
 
 /// Longest content that may be built, in bytes: far over any disk, far below an overflow. A few bytes of copies could
 /// otherwise ask for any amount of work.
@@ -25,6 +26,8 @@ pub struct Growing<U> {
     upload: U,
     hasher: ContentHasher,
     size: u64,
+    /// Of what was stored, as far as it was read again.
+    sum: Option<(Sha256, u64)>,
 }
 
 impl<U: Upload> Growing<U> {
@@ -35,6 +38,16 @@ impl<U: Upload> Growing<U> {
             upload,
             hasher: ContentHasher::new(),
             size: 0,
+            sum: None,
+        }
+    }
+
+    /// The same, with the SHA-256 of what is stored: it is read again as it comes.
+    #[must_use]
+    pub fn summed(self) -> Self {
+        Self {
+            sum: Some((Sha256::new(), self.size)),
+            ..self
         }
     }
 
@@ -69,6 +82,12 @@ impl<U: Upload> Growing<U> {
             }
             self.size = size;
         }
+        if let Some((sum, done)) = &mut self.sum {
+            let more = self.size - *done;
+            let mut sink = |bytes: &[u8]| sum.update(bytes);
+            self.upload.read_back(*done, more, &mut sink)?;
+            *done = self.size;
+        }
         Ok(())
     }
 
@@ -82,13 +101,21 @@ impl<U: Upload> Growing<U> {
         self.upload.discard();
     }
 
-    /// Ends it: the content must be what was announced.
+    /// Ends it: the content must be what was announced. With the SHA-256 of what is stored, if that was wanted; one that was
+    /// announced must be the same.
     ///
     /// # Errors
     /// When it is not.
-    pub fn close(self, size: u64, digest: Digest) -> Result<U, StoreError> {
-        if self.hasher.finish() == (size, digest) {
-            Ok(self.upload)
+    pub fn close(
+        self,
+        size: u64,
+        digest: Digest,
+        announced: Option<[u8; 32]>,
+    ) -> Result<(U, Option<[u8; 32]>), StoreError> {
+        let sum: Option<[u8; 32]> = self.sum.map(|(sum, _)| sum.finalize().into());
+        let same = announced.is_none() || announced == sum;
+        if same && self.hasher.finish() == (size, digest) {
+            Ok((self.upload, sum))
         } else {
             // Nobody knows which of its bytes are wrong.
             self.upload.discard();

@@ -62,6 +62,16 @@ impl Upload for MemUpload {
         Ok(())
     }
 
+    fn read_back(&self, offset: u64, length: u64, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let range = || {
+            let from = usize::try_from(offset).ok()?;
+            let to = from.checked_add(usize::try_from(length).ok()?)?;
+            self.bytes.get(from..to)
+        };
+        sink(range().ok_or_else(|| StoreError::changed("it is shorter"))?);
+        Ok(())
+    }
+
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {
         Box::new(|| ())
     }

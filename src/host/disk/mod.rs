@@ -4,6 +4,7 @@
 //! later leads nowhere.
 
 mod commit;
+mod content;
 mod leftovers;
 mod look;
 mod older;
@@ -27,6 +28,7 @@ use rustix::io::{Errno, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use content::DiskContent;
 pub use private::Private;
 pub use stage::Staged;
 pub use upload::DiskUpload;

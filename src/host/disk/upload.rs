@@ -332,6 +332,24 @@ impl Upload for DiskUpload {
         self.check_base()
     }
 
+    fn read_back(
+        &self,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), StoreError> {
+        let mut piece = vec![0u8; PIECE.min(usize::try_from(length).unwrap_or(PIECE))];
+        let (mut at, end) = (offset, offset.saturating_add(length));
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let buffer = piece.get_mut(..want).unwrap_or_default();
+            let count = read(self.file.as_fd(), buffer, at)?;
+            sink(piece.get(..count).unwrap_or_default());
+            at += count as u64;
+        }
+        Ok(())
+    }
+
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {
         let (area, file) = (Arc::clone(&self.area), Arc::clone(&self.file));
         if self.area.durability == Durability::None {

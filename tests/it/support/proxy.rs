@@ -26,6 +26,9 @@ struct Line {
     sent: u64,
     /// So many may go there.
     allowed: u64,
+    /// Bytes that came back, and how many may.
+    received: u64,
+    allowed_back: u64,
     /// Whether new connections are refused.
     cut: bool,
     ends: Vec<TcpStream>,
@@ -41,6 +44,8 @@ impl Proxy {
             line: Mutex::new(Line {
                 sent: 0,
                 allowed: u64::MAX,
+                received: 0,
+                allowed_back: u64::MAX,
                 cut: false,
                 ends: Vec::new(),
             }),
@@ -67,6 +72,24 @@ impl Proxy {
         self.state.changed.notify_all();
     }
 
+    /// Bytes that came back from the server since the start.
+    pub fn received(&self) -> u64 {
+        self.state.line.lock().unwrap().received
+    }
+
+    /// Holds what follows after so many bytes from the server from now on.
+    pub fn allow_back(&self, bytes: u64) {
+        let mut line = self.state.line.lock().unwrap();
+        line.allowed_back = line.received.saturating_add(bytes);
+        self.state.changed.notify_all();
+    }
+
+    /// Whether the bytes that were allowed came back.
+    pub fn is_held_back(&self) -> bool {
+        let line = self.state.line.lock().unwrap();
+        line.received >= line.allowed_back
+    }
+
     /// Whether the bytes that were allowed went.
     pub fn is_held(&self) -> bool {
         let line = self.state.line.lock().unwrap();
@@ -88,7 +111,26 @@ impl Proxy {
         let mut line = self.state.line.lock().unwrap();
         line.cut = false;
         line.allowed = u64::MAX;
+        line.allowed_back = u64::MAX;
         self.state.changed.notify_all();
+    }
+}
+
+impl Line {
+    fn is_held(&self, to_server: bool) -> bool {
+        if to_server {
+            self.sent >= self.allowed
+        } else {
+            self.received >= self.allowed_back
+        }
+    }
+
+    fn count(&mut self, to_server: bool) -> &mut u64 {
+        if to_server {
+            &mut self.sent
+        } else {
+            &mut self.received
+        }
     }
 }
 
@@ -113,14 +155,14 @@ impl State {
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, counted: bool) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if counted {
+            {
                 let line = self.line.lock().unwrap();
-                let held = |line: &mut Line| line.sent >= line.allowed && !line.cut;
+                let held = |line: &mut Line| !line.cut && line.is_held(counted);
                 let mut line = self.changed.wait_while(line, held).unwrap();
                 if line.cut {
                     break;
                 }
-                line.sent += count as u64;
+                *line.count(counted) += count as u64;
             }
             if to.write_all(&buffer[..count]).is_err() {
                 break;

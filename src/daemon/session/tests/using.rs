@@ -1,7 +1,7 @@
 //! Those who use a share without mirroring it.
 
 use super::*;
-use crate::wire::{FileAnswer, FileAsk, FileRequest, FileResponse, ListEntry, Use};
+use crate::wire::{FileAnswer, FileAsk, FileRequest, ListEntry, Use};
 
 pub(super) fn usage(minor: u16) -> Request {
     Request::Use(Use { minor, share: None })
@@ -38,10 +38,10 @@ impl Peer {
     async fn ask(&mut self, ask: FileAsk) -> FileAnswer {
         self.send(&file(5, ask), &[]).await;
         let (answer, _) = self.receive().await;
-        let Response::File(FileResponse { id: 5, answer }) = answer else {
-            panic!("{answer:?}");
-        };
-        answer
+        match answer {
+            Response::File(response) if response.id == 5 => response.answer,
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -70,6 +70,7 @@ async fn who_only_reads_is_told_what_the_disk_holds_and_makes_nothing() {
     let FileAnswer::Looked {
         entry: Some(ListEntry { kind, .. }),
         leftover: false,
+        version: Some(_),
     } = peer.ask(look("d/f")).await
     else {
         panic!("it is there");

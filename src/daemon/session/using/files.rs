@@ -1,6 +1,7 @@
 //! What is answered about files: what the disk says, not the index.
 
 use super::Using;
+use super::reading::{self, Summing, Wanted};
 use crate::daemon::session::{SessionError, wire_path};
 use crate::daemon::share::{Refusal, Share};
 use crate::engine::ports::{Store, StoreError};
@@ -26,6 +27,8 @@ pub(super) struct Job {
 enum What {
     Look(RelPath),
     List(RelPath, Option<Name>),
+    Read(Wanted),
+    Sum(Summing),
 }
 
 /// Takes a request apart.
@@ -37,6 +40,25 @@ pub(super) fn understood(request: FileRequest) -> Result<Job, SessionError> {
             let first = first.map(|name| Name::new(&name.bytes().unwrap_or_default()));
             What::List(wire_path(&path)?, first.transpose().map_err(bad)?)
         }
+        FileAsk::Read {
+            path,
+            offset,
+            length,
+            version,
+        } => What::Read(Wanted {
+            path: wire_path(&path)?,
+            offset,
+            length,
+            version,
+        }),
+        FileAsk::Sum { path, block, seed } => What::Sum(Summing {
+            path: wire_path(&path)?,
+            block,
+            seed,
+        }),
+        FileAsk::Change { .. } => {
+            return Err(SessionError::Protocol("a change has a body".to_owned()));
+        }
     };
     Ok(Job {
         id: request.id,
@@ -46,24 +68,25 @@ pub(super) fn understood(request: FileRequest) -> Result<Job, SessionError> {
 
 /// Answers a request.
 pub(super) fn answer(using: &Using, job: Job) -> Result<(), Refusal> {
-    let share = using.user.share()?;
-    let share = share.as_deref();
-    let answer = match &job.what {
-        What::Look(path) => looked(share, path),
-        What::List(path, first) => listed(share, path, first.as_ref()),
+    let told = |answer: &dyn Fn(Option<&Share>) -> Result<FileAnswer, StoreError>| {
+        let share = using.user.share()?;
+        let answer = answer(share.as_deref()).unwrap_or_else(|error| failed(&error));
+        using.answer(&response(job.id, answer), Vec::new());
+        Ok(())
     };
-    using.answer(
-        &response(job.id, answer.unwrap_or_else(|error| failed(&error))),
-        Vec::new(),
-    );
-    Ok(())
+    match &job.what {
+        What::Look(path) => told(&|share| looked(share, path)),
+        What::List(path, first) => told(&|share| listed(share, path, first.as_ref())),
+        What::Read(wanted) => reading::read(using, job.id, wanted),
+        What::Sum(wanted) => reading::sum(using, job.id, wanted),
+    }
 }
 
-fn response(id: u64, answer: FileAnswer) -> Response {
-    Response::File(FileResponse { id, answer })
+pub(super) fn response(id: u64, answer: FileAnswer) -> Response {
+    Response::File(Box::new(FileResponse { id, answer }))
 }
 
-fn failed(error: &StoreError) -> FileAnswer {
+pub(super) fn failed(error: &StoreError) -> FileAnswer {
     FileAnswer::Failed {
         code: Code::Fault(error.fault),
         message: error.message.clone(),
@@ -71,11 +94,12 @@ fn failed(error: &StoreError) -> FileAnswer {
 }
 
 fn looked(share: Option<&Share>, path: &RelPath) -> Result<FileAnswer, StoreError> {
-    let Some(share) = share else {
-        let entry = path.is_root().then(empty_root);
+    let Some(share) = share.filter(|_| !path.is_root()) else {
+        let entry = path.is_root().then(top);
         return Ok(FileAnswer::Looked {
             entry,
             leftover: false,
+            version: None,
         });
     };
     let found = match share.store().lstat(path) {
@@ -84,18 +108,17 @@ fn looked(share: Option<&Share>, path: &RelPath) -> Result<FileAnswer, StoreErro
         Err(error) if error.fault == Fault::Changed => None,
         Err(error) => return Err(error),
     };
-    let entry = match found {
-        Some(found) => Some(entry(b"", &found)?),
-        None => None,
-    };
+    let entry = found.as_ref().map(|found| entry(b"", found)).transpose()?;
+    let file = found.filter(|found| matches!(found.kind, FoundKind::File { .. }));
     Ok(FileAnswer::Looked {
         entry,
+        version: file.as_ref().map(reading::version),
         leftover: share.store().leftover(path).is_some(),
     })
 }
 
-/// What a share is that is not there.
-fn empty_root() -> ListEntry {
+/// What the top of a share is, also of one that is not there.
+fn top() -> ListEntry {
     ListEntry {
         name: WireBytes::new(b""),
         mode: 0o755,
@@ -104,7 +127,7 @@ fn empty_root() -> ListEntry {
     }
 }
 
-fn entry(name: &[u8], found: &Found) -> Result<ListEntry, StoreError> {
+pub(super) fn entry(name: &[u8], found: &Found) -> Result<ListEntry, StoreError> {
     let kind = match &found.kind {
         FoundKind::Directory => ListKind::Directory {},
         FoundKind::File { size } => ListKind::File { size: *size },

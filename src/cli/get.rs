@@ -1,0 +1,83 @@
+//! `syncd get`.
+
+use super::report::{Kind, Report};
+use super::transfer::{Show, Sums, jobs, parse_jobs};
+use super::using::{self, UseArguments};
+use super::{log, render};
+use crate::daemon::user::files::{self, GetOptions, Target};
+use crate::host::local::Replace;
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  syncd get notes.txt                 into the working directory
+  syncd get 'photos/*.jpg' pictures   several into a directory; quoted, so that the share's names are meant
+  syncd get --recursive photos .
+  syncd get backup.tar - | tar x      to standard output
+  syncd get big.iso > sums && sha256sum -c sums";
+
+/// Arguments of `syncd get`.
+#[derive(Debug, Args)]
+pub struct GetArguments {
+    #[command(flatten)]
+    using: UseArguments,
+    /// What to fetch, and last, if there are several, where to: a path, a directory, or `-` for standard output (default: the
+    /// working directory)
+    #[arg(value_name = "REMOTE... [LOCAL]", required = true)]
+    paths: Vec<OsString>,
+    /// Fetch directories with all below them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Files at a time, 1 to 64 (default: as many as the machine has processors, 2 to 8)
+    #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
+    jobs: Option<usize>,
+    /// Replace files that are there with another content
+    #[arg(short, long)]
+    force: bool,
+    /// Print one JSON object a line for what happens
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a file could not be fetched.
+pub fn run(arguments: GetArguments, overrides: &log::Overrides) -> Result<(), Report> {
+    let mut paths = arguments.paths;
+    let local = match paths.len() {
+        0 | 1 => None,
+        _ => paths.pop(),
+    };
+    let remotes = paths.iter().map(using::argument);
+    let streams = local.as_ref().is_some_and(|local| local == "-");
+    if streams && (arguments.json || arguments.recursive || paths.len() > 1) {
+        let message = "one file goes to standard output, and nothing else";
+        return Err(Report::new(Kind::Usage, message));
+    }
+    let options = GetOptions {
+        remotes: remotes.collect::<Result<_, _>>()?,
+        local: local.map_or_else(PathBuf::new, PathBuf::from),
+        recursive: arguments.recursive,
+        replace: if arguments.force {
+            Replace::Allowed
+        } else {
+            Replace::Refused
+        },
+        jobs: jobs(arguments.jobs),
+    };
+    let show = Show {
+        json: arguments.json,
+        sums: if streams { Sums::Aside } else { Sums::Printed },
+        what: "could not be fetched",
+    };
+    let target = move || streams.then(|| Target::Stream(render::stream()));
+    using::run(arguments.using, overrides, |way, stop| async move {
+        let (way, server) = (&way, using::only(&way)?);
+        show.watch(&stop, |watcher| async move {
+            files::get((way, server), options, target, &watcher).await
+        })
+        .await
+    })
+}

@@ -1,0 +1,272 @@
+//! `syncd list`.
+
+use super::report::Report;
+use super::using::{self, UseArguments};
+use super::{log, render};
+use crate::daemon::user::files::{Argument, Entry, EntryKind, FileError, Remote};
+use crate::model::{Name, RelPath, escape};
+use crate::wire::{WireBytes, WirePath};
+use clap::Args;
+use serde_json::json;
+use std::ffi::OsString;
+use std::time::{Duration, UNIX_EPOCH};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  syncd list                          the top of the share
+  syncd list --long photos
+  syncd list 'photos/2026-*/*.jpg'    quoted, so that the share's names are meant
+  syncd list --recursive --json       one object a line, names exact";
+
+/// Arguments of `syncd list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    using: UseArguments,
+    /// Files and directories; `*`, `?` and `[…]` match names of the share (default: the top of the share)
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// Show modes, sizes and times, too
+    #[arg(short, long)]
+    long: bool,
+    /// Go on in directories
+    #[arg(short, long)]
+    recursive: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// How it is shown.
+#[derive(Clone, Copy)]
+struct Style {
+    long: bool,
+    recursive: bool,
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a path is not there, or the server refuses.
+pub fn run(arguments: ListArguments, overrides: &log::Overrides) -> Result<(), Report> {
+    let mut paths = arguments.paths;
+    if paths.is_empty() {
+        paths.push(OsString::new());
+    }
+    let paths = paths.iter().map(using::argument);
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let style = Style {
+        long: arguments.long,
+        recursive: arguments.recursive,
+        json: arguments.json,
+    };
+    using::run(arguments.using, overrides, |way, _| async move {
+        let connection = using::connect(&way).await?;
+        let done = list(Remote(&connection), &paths, style).await;
+        connection.close().await;
+        done
+    })
+}
+
+/// A failure of one path, or of the output.
+enum Stop {
+    Path(FileError),
+    Output(Report),
+}
+
+impl From<FileError> for Stop {
+    fn from(error: FileError) -> Self {
+        Self::Path(error)
+    }
+}
+
+async fn list(share: Remote<'_>, arguments: &[Argument], style: Style) -> Result<(), Report> {
+    let mut lister = Lister {
+        share,
+        style,
+        failures: Vec::new(),
+    };
+    for argument in arguments {
+        if let Err(stop) = lister.argument(argument, arguments.len() > 1).await {
+            match stop {
+                Stop::Output(report) => return Err(report),
+                Stop::Path(error) => lister.failures.push((argument.shown(), error)),
+            }
+        }
+    }
+    using::conclude(&lister.failures, "could not be listed")
+}
+
+struct Lister<'a> {
+    share: Remote<'a>,
+    style: Style,
+    failures: Vec<(String, FileError)>,
+}
+
+impl Lister<'_> {
+    async fn argument(&mut self, argument: &Argument, several: bool) -> Result<(), Stop> {
+        let paths = argument.expand(&self.share).await?;
+        let several = several || paths.len() > 1;
+        let mut directories = Vec::new();
+        for path in paths {
+            let Some(entry) = self.share.look(&path).await? else {
+                let message = format!("there is no `{path}` in the share");
+                return Err(FileError::Other(message).into());
+            };
+            if entry.is_directory() {
+                directories.push(path);
+            } else if argument.directory {
+                let message = format!("`{path}` is no directory");
+                return Err(FileError::Other(message).into());
+            } else {
+                self.show(&path, &path, &entry)?;
+            }
+        }
+        for path in directories {
+            if several && !self.style.json && !self.style.recursive {
+                let title = format!("{}:\n", escape(path.as_bytes()));
+                render::print(&title).map_err(Stop::Output)?;
+            }
+            self.directory(&path).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows what a directory holds, a part at a time.
+    async fn directory(&mut self, top: &RelPath) -> Result<(), Stop> {
+        let mut todo = vec![top.clone()];
+        while let Some(path) = todo.pop() {
+            let (mut first, mut below): (Option<Name>, Vec<RelPath>) = (None, Vec::new());
+            while let Some(listing) = self.share.list(&path, first.as_ref()).await? {
+                for (name, entry) in &listing.entries {
+                    let Ok(path) = path.join(name) else { continue };
+                    let shown = if self.style.recursive {
+                        path.clone()
+                    } else {
+                        RelPath::root().join(name).unwrap_or_else(|_| path.clone())
+                    };
+                    self.show(&path, &shown, entry)?;
+                    if self.style.recursive && entry.is_directory() {
+                        below.push(path);
+                    }
+                }
+                for unlisted in listing.unlisted {
+                    let path = path.join(&unlisted.name);
+                    let path = path.map_or_else(|_| String::new(), |path| path.to_string());
+                    tracing::warn!("`{path}`: {}", unlisted.message);
+                }
+                first = listing.next;
+                if first.is_none() {
+                    break;
+                }
+            }
+            below.reverse();
+            todo.append(&mut below);
+        }
+        Ok(())
+    }
+
+    fn show(&self, path: &RelPath, shown: &RelPath, entry: &Entry) -> Result<(), Stop> {
+        let text = if self.style.json {
+            object(path, entry)
+        } else if self.style.long {
+            long(shown, entry)
+        } else {
+            escape(shown.as_bytes())
+        };
+        render::print(&format!("{text}\n")).map_err(Stop::Output)
+    }
+}
+
+/// One entry for a machine: everything exact.
+fn object(path: &RelPath, entry: &Entry) -> String {
+    let mut object = json!({
+        "path": WirePath::from(path),
+        "kind": match entry.kind {
+            EntryKind::Directory => "directory",
+            EntryKind::File { .. } => "file",
+            EntryKind::Symlink { .. } => "symlink",
+        },
+        "mtime": [entry.mtime.secs, i64::from(entry.mtime.nanos)],
+    });
+    if let Some(fields) = object.as_object_mut() {
+        match &entry.kind {
+            EntryKind::Directory => {}
+            EntryKind::File { size } => drop(fields.insert("size".to_owned(), json!(size))),
+            EntryKind::Symlink { target } => {
+                drop(fields.insert("target".to_owned(), json!(WireBytes::new(target))));
+            }
+        }
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            let mode = format!("{:04o}", entry.mode);
+            fields.insert("mode".to_owned(), json!(mode));
+        }
+    }
+    object.to_string()
+}
+
+/// One entry for a person, as `ls -l` shows it.
+fn long(path: &RelPath, entry: &Entry) -> String {
+    let (kind, mode, size, target) = match &entry.kind {
+        EntryKind::Directory => ('d', entry.mode, String::from("-"), String::new()),
+        EntryKind::File { size } => ('-', entry.mode, size.to_string(), String::new()),
+        EntryKind::Symlink { target } => {
+            let target = format!(" -> {}", escape(target));
+            ('l', 0o777, String::from("-"), target)
+        }
+    };
+    let name = escape(path.as_bytes());
+    let time = time(entry);
+    format!("{kind}{} {size:>14} {time} {name}{target}", bits(mode))
+}
+
+fn bits(mode: u32) -> String {
+    let triple = |shift: u32, special: u32, letters: (char, char)| {
+        let bit = |bit: u32, letter| {
+            if mode >> shift & bit == 0 {
+                '-'
+            } else {
+                letter
+            }
+        };
+        let last = match (mode & special != 0, mode >> shift & 1 != 0) {
+            (false, false) => '-',
+            (false, true) => 'x',
+            (true, true) => letters.0,
+            (true, false) => letters.1,
+        };
+        [bit(4, 'r'), bit(2, 'w'), last]
+    };
+    let user = triple(6, 0o4000, ('s', 'S'));
+    let group = triple(3, 0o2000, ('s', 'S'));
+    let others = triple(0, 0o1000, ('t', 'T'));
+    [user, group, others].concat().into_iter().collect()
+}
+
+fn time(entry: &Entry) -> String {
+    let secs = u64::try_from(entry.mtime.secs).ok();
+    let time = secs.and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs)));
+    // Later years have no such form.
+    let latest = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    match time.filter(|time| *time <= latest) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => format!("{:>20}", format!("@{}", entry.mtime.secs)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bits;
+
+    #[test]
+    fn modes_look_as_in_ls() {
+        for (mode, shown) in [
+            (0o644, "rw-r--r--"),
+            (0o4755, "rwsr-xr-x"),
+            (0o2640, "rw-r-S---"),
+            (0o1777, "rwxrwxrwt"),
+        ] {
+            assert_eq!(bits(mode), shown);
+        }
+    }
+}

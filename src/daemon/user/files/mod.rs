@@ -1,0 +1,83 @@
+//! The files of a share, for people and scripts: looked at, fetched, sent, removed, moved.
+
+mod get;
+mod getting;
+mod names;
+mod remote;
+mod send;
+mod sending;
+mod work;
+
+pub use get::Target;
+pub use getting::{GetOptions, get};
+pub use names::{Argument, ArgumentError};
+pub use remote::{Entry, EntryKind, Listing, Remote, Unlisted};
+pub use sending::{SendOptions, Source, upload};
+pub use work::{Done, Event, Progress, Watcher};
+
+use crate::daemon::client::ClientError;
+use crate::model::Fault;
+use crate::wire::Code;
+use std::io;
+use std::path::Path;
+
+/// Why something could not be done with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Nothing more can be done over this line.
+    #[error(transparent)]
+    Line(#[from] ClientError),
+    /// The server cannot do it.
+    #[error("{message}")]
+    Remote {
+        /// The class.
+        code: Code,
+        /// For a person.
+        message: String,
+    },
+    /// This machine cannot do it.
+    #[error("{attempt}")]
+    Local {
+        /// What was attempted, with the path.
+        attempt: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is there already, or something else than is meant.
+    #[error("{0}")]
+    Other(String),
+    /// It was stopped.
+    #[error("stopped before it was complete")]
+    Stopped,
+}
+
+impl FileError {
+    fn local(attempt: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = crate::model::escape(path.as_os_str().as_encoded_bytes());
+        let attempt = format!("cannot {attempt} `{path}`");
+        move |source| Self::Local { attempt, source }
+    }
+
+    /// Whether the server says that what was asked for is not so any more.
+    fn is_changed(&self) -> bool {
+        matches!(
+            self,
+            Self::Remote {
+                code: Code::Fault(Fault::Changed),
+                ..
+            }
+        )
+    }
+
+    /// Whether nothing else can be done over this line either.
+    #[must_use]
+    pub fn ends_all(&self) -> bool {
+        match self {
+            Self::Line(_) | Self::Stopped => true,
+            Self::Remote { code, .. } => {
+                matches!(code, Code::Held | Code::Forbidden | Code::Stopping)
+            }
+            Self::Local { .. } | Self::Other(_) => false,
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Transfers side by side: workers that each have a connection and take one file after the other.
+
+use super::get::{self, Target};
+use super::send;
+use super::{FileError, Source};
+use crate::daemon::user::{Connection, Way};
+use crate::host::local::Replace;
+use crate::model::RelPath;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Files that wait for a worker at most.
+pub(super) const WAITING: usize = 256;
+
+/// How far everything is, for whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes of all files that are known of.
+    pub bytes: AtomicU64,
+    /// Bytes that are done with: moved, or found to be there.
+    pub done_bytes: AtomicU64,
+    /// Files that are known of.
+    pub files: AtomicU64,
+    /// Files that are done with.
+    pub done_files: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn expect(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A file that was fetched or sent, and is where it belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// Its path in the share.
+    pub remote: RelPath,
+    /// Its path here; none for standard input or output.
+    pub local: Option<PathBuf>,
+    /// Its length in bytes.
+    pub size: u64,
+    /// SHA-256 of its content, as both sides have it.
+    pub sum: [u8; 32],
+    /// How many bytes of it went over the line.
+    pub moved: u64,
+}
+
+/// What is told while files are moved.
+#[derive(Debug)]
+pub enum Event {
+    /// A file is begun.
+    Begun {
+        /// Its path in the share.
+        remote: RelPath,
+        /// Its length in bytes, where that is known.
+        size: Option<u64>,
+    },
+    /// A file is where it belongs.
+    Done(Done),
+    /// Something could not be done; the rest goes on.
+    Failed {
+        /// Which path it is about, for a person.
+        path: String,
+        /// Why.
+        error: FileError,
+    },
+}
+
+/// Who is told what happens, and may stop it.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
+    /// How far everything is.
+    pub progress: Arc<Progress>,
+    /// Cancelled when the piece in hand is the last.
+    pub stop: CancellationToken,
+}
+
+impl Watcher {
+    pub(super) async fn failed(&self, path: String, error: FileError) {
+        if error.ends_all() {
+            self.stop.cancel();
+        }
+        // Whoever does not listen any more has ended.
+        drop(self.events.send(Event::Failed { path, error }).await);
+    }
+}
+
+/// One file to be moved.
+#[derive(Debug)]
+pub(super) enum Task {
+    Get {
+        remote: RelPath,
+        size: u64,
+        target: Target,
+        replace: Replace,
+    },
+    Send {
+        source: Source,
+        remote: RelPath,
+        replace: Replace,
+        /// Whether nothing can be there.
+        fresh: bool,
+    },
+}
+
+impl Task {
+    fn remote(&self) -> &RelPath {
+        match self {
+            Self::Get { remote, .. } | Self::Send { remote, .. } => remote,
+        }
+    }
+
+    /// Which path a failure is about.
+    fn shown(&self) -> String {
+        match self {
+            Self::Get { remote, .. } => remote.to_string(),
+            Self::Send { source, .. } => source.shown(),
+        }
+    }
+}
+
+/// What a thread has that moves one file.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) connection: Arc<Connection>,
+    pub(super) runtime: Handle,
+    pub(super) watcher: Watcher,
+}
+
+impl Work {
+    /// Whether to end now.
+    pub(super) fn check(&self) -> Result<(), FileError> {
+        if self.watcher.stop.is_cancelled() {
+            return Err(FileError::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Counts bytes that are done with.
+    pub(super) fn count(&self, bytes: u64) {
+        let done = &self.watcher.progress.done_bytes;
+        done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn carry_out(&self, task: Task) -> Result<Done, FileError> {
+        match task {
+            Task::Get {
+                remote,
+                size,
+                target,
+                replace,
+            } => get::fetch(self, &remote, size, target, replace),
+            Task::Send {
+                source,
+                remote,
+                replace,
+                fresh,
+            } => send::send(self, source, &remote, replace, fresh),
+        }
+    }
+}
+
+/// Carries out what comes until nothing does, so many at a time. Each worker but the first opens a connection of its own
+/// when it has something to do: one connection is written by one thread.
+pub(super) async fn carry_out(
+    (way, server): (&Arc<Way>, &str),
+    first: &Arc<Connection>,
+    (jobs, tasks): (usize, mpsc::Receiver<Task>),
+    watcher: &Watcher,
+) {
+    let tasks = Arc::new(Mutex::new(tasks));
+    let mut workers = JoinSet::new();
+    for number in 0..jobs.max(1) {
+        let worker = Worker {
+            way: Arc::clone(way),
+            server: server.to_owned(),
+            first: Arc::clone(first),
+            own: (number == 0).then(|| Arc::clone(first)),
+            tasks: Arc::clone(&tasks),
+            watcher: watcher.clone(),
+        };
+        workers.spawn(worker.run());
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+struct Worker {
+    way: Arc<Way>,
+    server: String,
+    first: Arc<Connection>,
+    own: Option<Arc<Connection>>,
+    tasks: Arc<Mutex<mpsc::Receiver<Task>>>,
+    watcher: Watcher,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            let next = async { self.tasks.lock().await.recv().await };
+            let task = tokio::select! {
+                () = self.watcher.stop.cancelled() => break,
+                task = next => task,
+            };
+            let Some(task) = task else { break };
+            let connection = self.connection().await;
+            self.one(connection, task).await;
+        }
+        if let Some(own) = self.own.take()
+            && let Ok(own) = Arc::try_unwrap(own)
+        {
+            own.close().await;
+        }
+    }
+
+    /// The own connection; where none can be had, the first one does for both.
+    async fn connection(&mut self) -> Arc<Connection> {
+        if self.own.is_none() {
+            let own = self.way.connect(&self.server).await;
+            self.own = Some(own.map_or_else(|_| Arc::clone(&self.first), Arc::new));
+        }
+        self.own.clone().unwrap_or_else(|| Arc::clone(&self.first))
+    }
+
+    async fn one(&self, connection: Arc<Connection>, task: Task) {
+        let (path, remote) = (task.shown(), task.remote().clone());
+        let size = match &task {
+            Task::Get { size, .. } => Some(*size),
+            Task::Send { source, .. } => source.size(),
+        };
+        drop(
+            self.watcher
+                .events
+                .send(Event::Begun { remote, size })
+                .await,
+        );
+        let work = Work {
+            connection,
+            runtime: Handle::current(),
+            watcher: self.watcher.clone(),
+        };
+        let done = tokio::task::spawn_blocking(move || work.carry_out(task)).await;
+        let done = done.unwrap_or_else(|_| {
+            Err(FileError::Other(
+                "a part of the program failed unexpectedly".to_owned(),
+            ))
+        });
+        self.watcher
+            .progress
+            .done_files
+            .fetch_add(1, Ordering::Relaxed);
+        match done {
+            Ok(done) => drop(self.watcher.events.send(Event::Done(done)).await),
+            Err(FileError::Stopped) => {}
+            Err(error) => self.watcher.failed(path, error).await,
+        }
+    }
+}
+
+/// Ends a connection that nobody uses any more in order.
+pub(super) async fn close(connection: Arc<Connection>) {
+    if let Ok(connection) = Arc::try_unwrap(connection) {
+        connection.close().await;
+    }
+}
