@@ -42,11 +42,7 @@ impl Uploads {
             None => std::future::pending().await,
             Some(open) => {
                 open.dead.cancelled().await;
-                if open.held.is_current() {
-                    SessionError::dead_thread()
-                } else {
-                    open.held.lost().into()
-                }
+                open.why()
             }
         }
     }
@@ -82,7 +78,7 @@ impl Uploads {
             open.flow.outstanding.add(body.len() as u64);
         }
         let sent = open.jobs.send(job).await;
-        sent.map_err(|_| SessionError::dead_thread())
+        sent.map_err(|_| open.why())
     }
 
     /// Asks for a recipe of a file, or of what an upload has left.
@@ -114,10 +110,10 @@ impl Uploads {
         };
         if job.leftover {
             let sent = open.jobs.send(UploadJob::Recipe(job)).await;
-            return sent.map_err(|_| SessionError::dead_thread());
+            return sent.map_err(|_| open.why());
         }
         let sent = open.recipes.send(job).await;
-        sent.map_err(|_| SessionError::dead_thread())
+        sent.map_err(|_| open.why())
     }
 
     /// Ends the threads, and waits for them.
@@ -140,6 +136,15 @@ impl Uploads {
 }
 
 impl Open {
+    /// Why its threads have ended.
+    fn why(&self) -> SessionError {
+        if self.held.is_current() {
+            SessionError::dead_thread()
+        } else {
+            self.held.lost().into()
+        }
+    }
+
     fn start(held: Held, using: &Using, halt: &CancellationToken) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (recipes, recipes_out) = mpsc::channel(REQUESTS);
