@@ -307,3 +307,30 @@ fn what_happens_is_told_to_machines_one_object_a_line() {
     let told: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(told["event"], "failed");
 }
+
+#[test]
+fn the_lines_of_the_readme_work_as_they_stand() {
+    let used = Used::new();
+    fs::copy(
+        crate::package().join("README.md"),
+        used.work.join("README.md"),
+    )
+    .unwrap();
+    let readme = fs::read_to_string(used.work.join("README.md")).unwrap();
+    let section = readme.split("## Files without a mirror").nth(1).unwrap();
+    let lines = section.split("\n##").next().unwrap().lines();
+    let lines = lines.filter_map(|line| line.strip_prefix("    syncd "));
+    let lines: Vec<&str> = lines
+        .map(|line| line.split(" #").next().unwrap().trim())
+        .filter(|line| !line.starts_with("server "))
+        .collect();
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    for line in lines {
+        used.good(&line.split(' ').collect::<Vec<_>>());
+    }
+    assert_eq!(
+        fs::read_to_string(used.work.join("copy.md")).unwrap(),
+        readme
+    );
+    assert_eq!(used.good(&["list"]), "");
+}

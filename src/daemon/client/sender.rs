@@ -102,7 +102,10 @@ impl<'a> Sender<'a> {
 
     /// One more instruction. Long copies go in pieces: the server ends between two pieces when it has to, and other
     /// uploads have their turn.
-    pub(in crate::daemon) fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {
+    pub(in crate::daemon) fn instruction(
+        &mut self,
+        instruction: &Instruction<'_>,
+    ) -> Result<(), Stop> {
         self.begin()?;
         if let Instruction::Copy { offset, length } = *instruction
             && length > COPY as u64

@@ -35,6 +35,7 @@ struct Using {
     outbox: Outbox,
     /// Cancelled when nothing more is to be done.
     halt: CancellationToken,
+    begun: Arc<files::Begun>,
 }
 
 /// Opens the session, and answers until it ends.
@@ -61,6 +62,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         user: Arc::new(user),
         outbox: outbox.clone(),
         halt: CancellationToken::new(),
+        begun: Arc::default(),
     };
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     let mut uploads = Uploads::default();

@@ -1,7 +1,7 @@
 //! Those who use a share without mirroring it.
 
 use super::*;
-use crate::wire::{FileAnswer, FileAsk, FileRequest, ListEntry, Use};
+use crate::wire::{FileAnswer, FileAsk, FileRequest, Given, ListEntry, Use};
 
 pub(super) fn usage(minor: u16) -> Request {
     Request::Use(Use { minor, share: None })
@@ -147,4 +147,173 @@ async fn what_has_no_place_there_ends_it() {
     let mut peer = server.connect(stranger);
     peer.send(&usage(6), &[]).await;
     assert_eq!(peer.refused().await, Code::Forbidden);
+}
+
+fn change(ops: Vec<Op>, given: Vec<Given>) -> Request {
+    file(5, FileAsk::Change { ops, given })
+}
+
+impl Peer {
+    /// Sends an upload of a few bytes; the code that it fails with, or the sum of what is stored.
+    async fn store(&mut self, upload: u64, content: &[u8], sum: [u8; 32]) -> Result<Bytes, Code> {
+        let open = Request::UploadOpen {
+            upload,
+            base: None,
+            path: Some(text("f")),
+            leftover: None,
+        };
+        self.send(&open, &[]).await;
+        let mut piece = Vec::new();
+        Instruction::Literal(content).pack(&mut piece);
+        self.send(&Request::UploadData { upload, zstd: None }, &piece)
+            .await;
+        let size = content.len() as u64;
+        let both = [digest(content).0, sum].concat();
+        self.send(&Request::UploadClose { upload, size }, &both)
+            .await;
+        loop {
+            match self.receive().await {
+                (Response::Staged { failed: None, .. }, body) => return Ok(body),
+                (Response::Staged { failed, .. }, _) => return Err(failed.unwrap().code),
+                (Response::Received { .. }, _) => {}
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn changed(&mut self, request: &Request, body: &[u8]) -> FileAnswer {
+        self.send(request, body).await;
+        match self.receive().await.0 {
+            Response::File(response) => response.answer,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn put_upload(upload: u64, size: u64) -> Op {
+    Op::Put {
+        path: text("f"),
+        mode: 0o600,
+        mtime: TIME,
+        size,
+        content: Content::Upload { upload },
+    }
+}
+
+#[tokio::test]
+async fn a_content_whose_sums_differ_never_comes_into_view() {
+    use sha2::{Digest as _, Sha256};
+    let server = Server::new();
+    let mut peer = server.used_by(device("a")).await;
+    let wrong = peer.store(1, b"content", [7; 32]).await;
+    assert_eq!(wrong, Err(Code::Fault(crate::model::Fault::Changed)));
+    let put = change(vec![put_upload(1, 7)], Vec::new());
+    let answer = peer.changed(&put, &digest(b"content").0).await;
+    let FileAnswer::Changed { failed } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(failed.len(), 1, "it is not there to be used");
+    assert!(!server.path().join("f").exists());
+    let sum: [u8; 32] = Sha256::digest(b"content").into();
+    let stored = peer.store(2, b"content", sum).await.unwrap();
+    assert_eq!(&stored[..], sum);
+    let put = change(vec![put_upload(2, 7)], Vec::new());
+    let answer = peer.changed(&put, &digest(b"content").0).await;
+    assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
+    assert_eq!(fs::read(server.path().join("f")).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_change_is_carried_out_only_where_everything_is_as_it_is_based_on() {
+    let server = Server::new();
+    fs::create_dir_all(server.path().join("full/x")).unwrap();
+    fs::create_dir(server.path().join("bare")).unwrap();
+    fs::write(server.path().join("there"), "old").unwrap();
+    let mut peer = server.used_by(device("a")).await;
+    for (given, good) in [
+        (
+            Given::Absent {
+                path: text("there"),
+            },
+            false,
+        ),
+        (
+            Given::Absent {
+                path: text("there/below"),
+            },
+            true,
+        ),
+        (Given::NoDirectory { path: text("full") }, false),
+        (
+            Given::NoDirectory {
+                path: text("there"),
+            },
+            true,
+        ),
+        (Given::Bare { path: text("full") }, false),
+        (Given::Bare { path: text("bare") }, true),
+        (
+            Given::Bare {
+                path: text("nothing"),
+            },
+            true,
+        ),
+    ] {
+        let mut body = Vec::new();
+        let ops = vec![put("new", b"content", &mut body)];
+        let answer = peer.changed(&change(ops, vec![given.clone()]), &body).await;
+        match answer {
+            FileAnswer::Changed { failed } => assert!(good && failed.is_empty(), "{given:?}"),
+            FileAnswer::Failed { code, .. } => assert!(!good && code == Code::Exists, "{given:?}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.path().join("new").exists(), good, "{given:?}");
+        drop(fs::remove_file(server.path().join("new")));
+    }
+    // What somebody else made since the index was last right can be changed all the same.
+    fs::create_dir(server.path().join("full/late")).unwrap();
+    let mut body = Vec::new();
+    let ops = vec![put("full/late/f", b"1", &mut body)];
+    let answer = peer.changed(&change(ops, Vec::new()), &body).await;
+    assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
+    let rename = Op::Rename {
+        from: text("full/late"),
+        to: text("bare/late"),
+    };
+    let answer = peer.changed(&change(vec![rename], Vec::new()), &[]).await;
+    assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
+    assert_eq!(fs::read(server.path().join("bare/late/f")).unwrap(), b"1");
+}
+
+#[tokio::test]
+async fn nothing_foreign_is_committed_after_a_writer_came() {
+    let server = Server::new();
+    let mut peer = server.used_by(device("a")).await;
+    let mut body = Vec::new();
+    let ops = vec![put("f", b"before", &mut body)];
+    let answer = peer.changed(&change(ops, Vec::new()), &body).await;
+    assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
+    let mut writer = server.open().await;
+    let mut body = Vec::new();
+    let ops = vec![put("f", b"after", &mut body)];
+    for _ in 0..2 {
+        let answer = peer.changed(&change(ops.clone(), Vec::new()), &body).await;
+        let FileAnswer::Failed { code, message } = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(code, Code::Held);
+        assert!(
+            message.contains("`source a` of device `device a`"),
+            "{message}"
+        );
+        assert_eq!(fs::read(server.path().join("f")).unwrap(), b"before");
+    }
+    // Reading goes on, and so does the writer.
+    let mut body = Vec::new();
+    let ops = vec![put("g", b"its own", &mut body)];
+    assert_eq!(writer.apply(ops, &body).await, vec![]);
+    assert!(matches!(
+        peer.ask(look("g")).await,
+        FileAnswer::Looked { entry: Some(_), .. }
+    ));
 }

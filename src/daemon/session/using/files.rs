@@ -12,9 +12,14 @@ use crate::wire::{
     Code, FileAnswer, FileAsk, FileRequest, FileResponse, ListEntry, ListKind, Response, Unread,
     WireBytes, WireTime,
 };
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What an entry takes in a header beside its name and target, each six times as long at most, in bytes.
 const ENTRY_ROOM: usize = 256;
+
+/// Directories whose names are kept for the next part, of one connection.
+const BEGUN: usize = 4;
 
 /// A request that was looked at.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ pub(super) fn answer(using: &Using, job: Job) -> Result<(), Refusal> {
     };
     match &job.what {
         What::Look(path) => told(&|share| looked(share, path)),
-        What::List(path, first) => told(&|share| listed(share, path, first.as_ref())),
+        What::List(path, first) => told(&|share| listed(share, path, first.as_ref(), &using.begun)),
         What::Read(wanted) => reading::read(using, job.id, wanted),
         What::Sum(wanted) => reading::sum(using, job.id, wanted),
     }
@@ -149,37 +154,76 @@ pub(super) fn entry(name: &[u8], found: &Found) -> Result<ListEntry, StoreError>
     })
 }
 
+/// Names that are left of directories of which a part was told: whoever goes on does not have all of them read again.
+#[derive(Debug, Default)]
+pub(super) struct Begun(Mutex<VecDeque<(RelPath, VecDeque<Name>)>>);
+
+impl Begun {
+    fn all(&self) -> MutexGuard<'_, VecDeque<(RelPath, VecDeque<Name>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, path: &RelPath, first: &Name) -> Option<VecDeque<Name>> {
+        let mut all = self.all();
+        let at = |(dir, names): &(RelPath, VecDeque<Name>)| {
+            dir == path && names.front().is_some_and(|next| next == first)
+        };
+        let index = all.iter().position(at)?;
+        all.remove(index).map(|(_, names)| names)
+    }
+
+    fn keep(&self, path: &RelPath, names: VecDeque<Name>) {
+        let mut all = self.all();
+        all.truncate(BEGUN - 1);
+        all.push_front((path.clone(), names));
+    }
+}
+
+/// The names of a directory from one on, in order; nothing when it is no directory.
+fn names(
+    share: Option<&Share>,
+    path: &RelPath,
+    first: Option<&Name>,
+    begun: &Begun,
+) -> Result<Option<VecDeque<Name>>, StoreError> {
+    if let Some(names) = first.and_then(|first| begun.take(path, first)) {
+        return Ok(Some(names));
+    }
+    let Some(share) = share else {
+        return Ok(path.is_root().then(VecDeque::new));
+    };
+    let scanned = share.store().scan(std::slice::from_ref(path)).pop();
+    let scanned = match scanned.unwrap_or_else(|| Ok(Vec::new())) {
+        Ok(scanned) => scanned,
+        Err(error) if error.fault == Fault::Changed => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let names = scanned.into_iter().map(|(name, _)| name);
+    let mut names: Vec<Name> = names
+        .filter(|name| first.is_none_or(|first| first <= name))
+        .collect();
+    names.sort_unstable();
+    Ok(Some(names.into()))
+}
+
 fn listed(
     share: Option<&Share>,
     path: &RelPath,
     first: Option<&Name>,
+    begun: &Begun,
 ) -> Result<FileAnswer, StoreError> {
-    let scanned = match share {
-        None if path.is_root() => Ok(Vec::new()),
-        None => Err(StoreError::changed("there is nothing at the path")),
-        Some(share) => {
-            let scanned = share.store().scan(std::slice::from_ref(path)).pop();
-            scanned.unwrap_or_else(|| Ok(Vec::new()))
-        }
-    };
     let (mut entries, mut failed, mut next) = (Vec::new(), Vec::new(), None);
-    let mut scanned = match scanned {
-        Ok(scanned) => scanned,
-        Err(error) if error.fault == Fault::Changed => {
-            return Ok(FileAnswer::Listed {
-                entries,
-                failed,
-                next,
-                found: false,
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    scanned.retain(|(name, _)| first.is_none_or(|first| first <= name));
-    scanned.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let names = names(share, path, first, begun)?;
+    let found = names.is_some();
+    let mut names = names.unwrap_or_default();
     let mut room = MAX_HEADER as usize - 1024;
-    for (name, found) in scanned {
-        let told = found.and_then(|found| entry(name.as_bytes(), &found));
+    while let (Some(share), Some(name)) = (share, names.pop_front()) {
+        let told = match path.join(&name).map(|path| share.store().lstat(&path)) {
+            Ok(Ok(Some(found))) => entry(name.as_bytes(), &found),
+            Ok(Err(error)) => Err(error),
+            // It went meanwhile, or its path is too long for anybody to ask for.
+            Ok(Ok(None)) | Err(_) => continue,
+        };
         let target = match &told {
             Ok(ListEntry {
                 kind: ListKind::Symlink { target },
@@ -190,6 +234,8 @@ fn listed(
         let needs = ENTRY_ROOM + 6 * (name.as_bytes().len() + target);
         if needs > room || entries.len() + failed.len() == MAX_LISTING {
             next = Some(WireBytes::new(name.as_bytes()));
+            names.push_front(name);
+            begun.keep(path, names);
             break;
         }
         room -= needs;
@@ -206,6 +252,6 @@ fn listed(
         entries,
         failed,
         next,
-        found: true,
+        found,
     })
 }
