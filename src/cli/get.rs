@@ -24,7 +24,7 @@ pub struct GetArguments {
     using: UseArguments,
     /// What to fetch, and last, if there are several, where to: a path, a directory, or `-` for standard output (default: the
     /// working directory)
-    #[arg(value_name = "REMOTE... [LOCAL]", required = true)]
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
     /// Fetch directories with all below them
     #[arg(short, long)]

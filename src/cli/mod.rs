@@ -97,13 +97,13 @@ enum Command {
     /// Fetch files from a share
     ///
     /// A file that was cut goes on from what is there. Prints the SHA-256 of each file, as both sides have it, for `sha256sum -c`.
-    #[command(after_help = get::EXAMPLES)]
+    #[command(override_usage = "syncd get [OPTIONS] REMOTE... [LOCAL]", after_help = get::EXAMPLES)]
     Get(get::GetArguments),
     /// Send files to a share that no client mirrors
     ///
     /// A file that was cut goes on from what the server has. Prints the SHA-256 of each file, as both sides have it, for `sha256sum
     /// -c`.
-    #[command(after_help = upload::EXAMPLES)]
+    #[command(override_usage = "syncd upload [OPTIONS] LOCAL... [REMOTE]", after_help = upload::EXAMPLES)]
     Upload(upload::UploadArguments),
     /// Remove files from a share that no client mirrors
     #[command(after_help = delete::EXAMPLES)]

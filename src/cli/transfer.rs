@@ -173,7 +173,7 @@ fn sum_line(done: &Done) -> Vec<u8> {
 /// Hidden where nobody looks.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let style = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left, {msg}";
+    let style = "{msg}, {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left {wide_bar}";
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style);
     }

@@ -23,7 +23,7 @@ pub struct UploadArguments {
     using: UseArguments,
     /// What to send (`-` is standard input), and last, if there are several, where to: a path or a directory of the share
     /// (default: its top)
-    #[arg(value_name = "LOCAL... [REMOTE]", required = true)]
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
     /// Send directories with all below them
     #[arg(short, long)]

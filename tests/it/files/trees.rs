@@ -73,7 +73,14 @@ fn what_is_there_with_another_content_stays_unless_it_is_said() {
     // A directory is never replaced by a file, nor the reverse.
     used.share("dir/x", "");
     used.write("dir", "no directory");
-    used.bad(3, &["upload", "--force", "f", "dir/x/y"]);
+    assert!(
+        used.bad(3, &["upload", "--force", "f", "dir/x/y"])
+            .contains("`dir/x` is no directory")
+    );
+    assert!(
+        used.bad(3, &["upload", "f", "none/y"])
+            .contains("there is no `none`")
+    );
     used.bad(3, &["get", "-r", "--force", "dir"]);
     assert_eq!(used.names(), ["d", "dir", "f"], "nothing is left beside");
 }

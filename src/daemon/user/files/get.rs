@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// How often a file that changes while it is fetched is begun again with what it has become.
 const ATTEMPTS: usize = 5;
+/// Bytes that are asked for at once where somebody reads along: as much as may wait here.
+const STREAMED: u64 = 8 * MAX_PIECE as u64;
+
 /// Where a file goes.
 pub enum Target {
     /// To a path.
@@ -97,19 +100,49 @@ impl Fetch<'_> {
         })
     }
 
+    /// In ranges that find room here, however slowly somebody reads: the line is not held up by that, and stays alive.
     fn to_stream(&self, mut out: Box<dyn Write + Send>) -> Result<Done, FileError> {
         let mut sum = Sha256::new();
         let failed = |source| FileError::Local {
             attempt: "cannot write to standard output".to_owned(),
             source,
         };
-        let (whole, moved) = self.read_whole(&mut |bytes, _| {
-            sum.update(bytes);
-            out.write_all(bytes).map_err(failed)
-        })?;
+        let (mut at, mut version) = (0, None);
+        loop {
+            let mut answers = self.ask(FileAsk::Read {
+                path: WirePath::from(self.remote),
+                offset: at,
+                length: Some(STREAMED),
+                version: version.clone(),
+            })?;
+            let size = loop {
+                match self.said(&mut answers)? {
+                    (FileAnswer::Piece {}, body) => {
+                        sum.update(&body);
+                        out.write_all(&body).map_err(failed)?;
+                        at += body.len() as u64;
+                        self.work.count(body.len() as u64);
+                    }
+                    (FileAnswer::Read { file, version: of }, _) => {
+                        version = Some(of);
+                        let entry = Entry::of(&file).ok_or_else(|| self.share().broken())?;
+                        break size_of(&entry);
+                    }
+                    _ => return Err(self.share().broken()),
+                }
+            };
+            if at >= size {
+                break;
+            }
+        }
         out.flush().map_err(failed)?;
-        self.check(&whole, sum.finalize().into())?;
-        Ok(self.done(None, &whole, moved))
+        let summed = self.sum()?;
+        if Some(summed.version) != version {
+            let message = format!("`{}` changed after it was read", self.remote);
+            return Err(FileError::Other(message));
+        }
+        self.check(&summed.whole, sum.finalize().into())?;
+        Ok(self.done(None, &summed.whole, at))
     }
 
     fn check(&self, whole: &Whole, sum: [u8; 32]) -> Result<(), FileError> {

@@ -118,6 +118,9 @@ impl Sending<'_> {
             let error = FileError::Other(format!("`{shown}` is no directory in the share"));
             return self.watcher.failed(shown, error).await;
         }
+        if !is_directory && let Err(error) = self.has_place(&target).await {
+            return self.watcher.failed(self.remote.shown(), error).await;
+        }
         for source in sources {
             if self.watcher.stop.is_cancelled() {
                 return;
@@ -126,6 +129,18 @@ impl Sending<'_> {
             if let Err(error) = self.one(source, &target, is_directory).await {
                 self.watcher.failed(shown, error).await;
             }
+        }
+    }
+
+    /// Whether there is a directory for a path: known before anything is sent.
+    async fn has_place(&self, target: &RelPath) -> Result<(), FileError> {
+        let Some((parent, _)) = target.split().filter(|(parent, _)| !parent.is_root()) else {
+            return Ok(());
+        };
+        match self.share().look(&parent).await? {
+            Some(entry) if entry.is_directory() => Ok(()),
+            Some(_) => other(format!("`{parent}` is no directory in the share")),
+            None => other(format!("there is no `{parent}` in the share")),
         }
     }
 

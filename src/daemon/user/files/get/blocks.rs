@@ -20,7 +20,7 @@ const AHEAD: usize = 2;
 /// What a file of the server is, block by block.
 pub(super) struct Summed {
     pub(super) whole: Whole,
-    version: String,
+    pub(super) version: String,
     recipe: Recipe,
 }
 
