@@ -12,7 +12,7 @@ use super::recipe::RecipeJob;
 use super::upload::UploadJob;
 use super::{Guest, SessionError, Terms, parse, permitted, say, stopping, wire_path};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
-use crate::daemon::share::{Refusal, Shares, User};
+use crate::daemon::share::{About, Refusal, Shares, User};
 use crate::model::limits::KEEPALIVE_SECONDS;
 use crate::wire::{
     BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_USE, Request, Response,
@@ -20,6 +20,7 @@ use crate::wire::{
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ struct Using {
     /// Cancelled when nothing more is to be done.
     halt: CancellationToken,
     begun: Arc<files::Begun>,
+    runtime: Handle,
 }
 
 /// Opens the session, and answers until it ends.
@@ -63,6 +65,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         outbox: outbox.clone(),
         halt: CancellationToken::new(),
         begun: Arc::default(),
+        runtime: Handle::current(),
     };
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     let mut uploads = Uploads::default();
@@ -121,16 +124,22 @@ async fn listen<R: AsyncRead + Unpin>(
                 let flow = uploads.flow();
                 let job = changing::understood((&ops, &given), &frame.body, guest.setid, flow)?;
                 let place = place(places, shutdown).await?;
-                begin(using, place, move |using| changing::change(using, id, job));
+                begin(using, (About::Files, place), move |using| {
+                    changing::change(using, id, job)
+                });
             }
             Request::File(request) => {
                 let job = files::understood(request)?;
                 let place = place(places, shutdown).await?;
-                begin(using, place, move |using| files::answer(using, job));
+                begin(using, (About::Files, place), move |using| {
+                    files::answer(using, job)
+                });
             }
             Request::Key(request) => {
                 let place = place(places, shutdown).await?;
-                begin(using, place, move |using| keys::answer(using, request));
+                begin(using, (About::Keys, place), move |using| {
+                    keys::answer(using, request)
+                });
             }
             request => of_upload(request, frame.body, using, uploads).await?,
         }
@@ -231,12 +240,16 @@ async fn of_upload(
 /// Has a thread carry something out. Its place is free when it is done.
 fn begin(
     using: &Using,
-    place: OwnedSemaphorePermit,
+    (about, place): (About, OwnedSemaphorePermit),
     work: impl FnOnce(&Using) -> Result<(), Refusal> + Send + 'static,
 ) {
     let using = using.clone();
     tokio::spawn(async move {
         let _place = place;
+        let turn = tokio::select! {
+            turn = using.user.turns(about).acquire_owned() => turn,
+            () = using.halt.cancelled() => return,
+        };
         let (working, outbox) = (using.clone(), using.outbox.clone());
         let refusal = match blocking(move || work(&working)).await {
             Ok(Ok(())) => return,
@@ -247,6 +260,7 @@ fn begin(
                 return;
             }
         };
+        drop(turn);
         let Refusal { code, message } = refusal;
         say(&outbox, &Response::Refused { code, message }).await;
         using.halt.cancel();
@@ -256,8 +270,14 @@ fn begin(
 impl Using {
     /// Leaves an answer with its body for the writer, which may be held up by the line; whether somebody takes it.
     fn answer(&self, answer: &Response, body: impl Into<bytes::Bytes>) -> bool {
-        let frame = Outgoing::new(answer, body);
-        !self.halt.is_cancelled() && self.outbox.bulk.blocking_send(frame).is_ok()
+        let send = self.outbox.bulk.send(Outgoing::new(answer, body));
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.halt.cancelled() => false,
+                sent = send => sent.is_ok(),
+            }
+        })
     }
 }
 

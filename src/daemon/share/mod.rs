@@ -13,7 +13,7 @@ pub use foreign::is_bare;
 pub use held::Held;
 pub use meta::MetaError;
 pub use shares::{Shares, SharesError};
-pub use user::User;
+pub use user::{About, User};
 pub use visit::Visitor;
 
 use crate::daemon::share::index::{Keeper, Opened};

@@ -1,5 +1,6 @@
 //! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
 
+use super::user::Turns;
 use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Upkeep, Use, Visitor, lock};
 use crate::daemon::status::ShareStatus;
 use crate::host::devices::DeviceInfo;
@@ -58,6 +59,7 @@ pub struct Shares {
     placed: BTreeMap<String, PathBuf>,
     visitors: Arc<Semaphore>,
     pub(super) users: Arc<Semaphore>,
+    pub(super) turns: Turns,
     inner: Mutex<Inner>,
 }
 
@@ -94,6 +96,7 @@ impl Shares {
             placed,
             visitors: Arc::new(Semaphore::new(MAX_VISITORS)),
             users: Arc::new(Semaphore::new(super::user::MAX_USERS)),
+            turns: Turns::default(),
             inner: Mutex::new(Inner {
                 meta,
                 open: BTreeMap::new(),

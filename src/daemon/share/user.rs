@@ -6,10 +6,40 @@ use crate::host::devices::DeviceInfo;
 use crate::host::rights::Access;
 use crate::wire::Code;
 use std::sync::{Arc, Mutex};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many may use shares without mirroring them at a time.
 pub(super) const MAX_USERS: usize = 512;
+
+/// Requests of one kind that threads work at for all users together. A thread may be held up by a line that does not move: all
+/// of them together leave enough of the runtime's 512 to those who mirror or enrol.
+const MAX_TURNS: usize = 160;
+
+/// Who may have a thread.
+#[derive(Debug)]
+pub(super) struct Turns {
+    files: Arc<Semaphore>,
+    keys: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let turns = || Arc::new(Semaphore::new(MAX_TURNS));
+        Self {
+            files: turns(),
+            keys: turns(),
+        }
+    }
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum About {
+    /// Files.
+    Files,
+    /// Keys.
+    Keys,
+}
 
 /// Somebody who uses a share, or nothing where no share is yet.
 #[derive(Debug)]
@@ -32,6 +62,16 @@ impl User {
             share: Mutex::new(None),
             _place: place,
         }
+    }
+
+    /// Where a request waits for a thread: those about keys never wait for those about files.
+    #[must_use]
+    pub fn turns(&self, about: About) -> Arc<Semaphore> {
+        let turns = &self.shares.turns;
+        Arc::clone(match about {
+            About::Files => &turns.files,
+            About::Keys => &turns.keys,
+        })
     }
 
     /// The share to read from; none where no share is yet. Blocks while it is opened.

@@ -339,3 +339,21 @@ async fn listen(
     link.window.close();
     link.asked.close();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::refused;
+    use crate::daemon::client::ClientError;
+    use crate::wire::Code;
+
+    #[test]
+    fn a_server_that_knows_no_use_is_older() {
+        let code = |first, code| match refused(first, code, "text").error("a:1") {
+            ClientError::Refused { code, .. } => code,
+            other => panic!("{other}"),
+        };
+        assert_eq!(code(true, Code::Protocol), Code::Version);
+        assert_eq!(code(false, Code::Protocol), Code::Protocol);
+        assert_eq!(code(true, Code::Forbidden), Code::Forbidden);
+    }
+}
