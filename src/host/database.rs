@@ -28,6 +28,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It holds what cannot be used, and is not replaced because nothing else has it.
+    #[error("`{}` cannot be used: {reason}; put a copy in its place, or move it away to begin anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refused something; the store goes on when it does.
     #[error("cannot use `{}`", path.display())]
     Io {
@@ -189,6 +197,34 @@ pub(super) fn open<T>(
         Err(Failure::Damaged(reason)) => reason.to_owned(),
     };
     replace(path, kind, &reason, load)
+}
+
+/// Opens a file that is no cache, or makes it: one that cannot be used is left as it is.
+pub(super) fn open_kept<T>(
+    path: &Path,
+    kind: Kind,
+    load: impl Fn(&Database) -> Result<T, redb::Error>,
+) -> Result<(Handle, T), StoreError> {
+    let damaged = |reason: &str| StoreError::Damaged {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let there = fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    if there && Attempts::of(path).count() >= MAX_ATTEMPTS && !is_locked(path) {
+        return Err(damaged(
+            "the last processes that opened it crashed (removing the file beside it that ends with `.opening` has it tried again)",
+        ));
+    }
+    attempt(path, kind, &load).map_err(|failure| match failure {
+        Failure::Refused(redb::Error::DatabaseAlreadyOpen) => StoreError::Busy {
+            path: path.to_owned(),
+        },
+        Failure::Refused(error) if is_of_system(&error) || may_pass(&error) => {
+            StoreError::new(path, error)
+        }
+        Failure::Refused(error) => damaged(&error.to_string()),
+        Failure::Damaged(reason) => damaged(reason),
+    })
 }
 
 /// Moves a file aside that cannot be used, and begins it anew. It must be closed.

@@ -16,6 +16,7 @@ pub mod index;
 pub mod invite;
 pub mod joined;
 pub mod local;
+pub mod keys;
 pub mod names;
 pub mod net;
 pub mod own;

@@ -16,6 +16,7 @@ mod join;
 mod keys;
 mod leftover;
 mod listing;
+pub mod memcached;
 mod message;
 mod packed;
 mod schema;

@@ -1,0 +1,344 @@
+//! The thread that writes.
+
+use super::apply::{Ledger, Tables};
+use super::row::{self, Space};
+use super::snapshot::{Snapshot, damaged};
+use super::sweep::Sweep;
+use super::{Action, Bounds, Clock, EXPIRIES, Job, KEYS, KeyError, Message, NUMBERS, Outcome};
+use super::{PIECES, SPACES, Shown};
+use crate::host::database::{self, Handle, Kind, StoreError};
+use redb::{Database, ReadableDatabase, ReadableTable};
+use rustix::io::Errno;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Memory for pages, in bytes; the system's own cache stands behind it.
+const KIND: Kind = Kind {
+    layout: 1,
+    cache_bytes: 64 * 1024 * 1024,
+};
+/// Changes in one transaction at most.
+const MAX_JOBS: usize = 1024;
+/// Bytes of values after which a transaction is closed.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How often it looks for values that have ended.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How long it rests between two sweeps when more is left.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long it leaves a file alone that could not be opened.
+const RETRY: Duration = Duration::from_millis(250);
+const DISK: &str = "the disk is full";
+
+pub(super) struct Writer {
+    path: PathBuf,
+    bounds: Bounds,
+    clock: Clock,
+    show: watch::Sender<Shown>,
+    database: Option<Handle>,
+    ledger: Ledger,
+    sweep: Sweep,
+    /// When the file could not be opened, and why.
+    refused: Option<(Instant, Arc<str>)>,
+}
+
+/// Answers that wait for the commit.
+type Outcomes = Vec<Result<Outcome, KeyError>>;
+
+impl Writer {
+    pub(super) fn new(
+        path: PathBuf,
+        bounds: Bounds,
+        clock: Clock,
+        show: watch::Sender<Shown>,
+    ) -> Self {
+        Self {
+            path,
+            bounds,
+            clock,
+            show,
+            database: None,
+            ledger: Ledger::default(),
+            sweep: Sweep::default(),
+            refused: None,
+        }
+    }
+
+    /// Works until nobody can send any more.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        let _later = self.ready();
+        let mut swept = crate::host::clock::monotonic();
+        let mut more = false;
+        loop {
+            let period = if more { PAUSE } else { PERIOD };
+            let waited = crate::host::clock::monotonic().saturating_duration_since(swept);
+            match messages.recv_timeout(period.saturating_sub(waited)) {
+                Ok(Message::Job(job)) => self.batch(job, messages),
+                Ok(Message::Reopen(seen)) => self.look_after(&seen),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = crate::host::clock::monotonic();
+            if now.saturating_duration_since(swept) >= period {
+                more = self.sweep();
+                swept = crate::host::clock::monotonic();
+            }
+        }
+        // Looks that are under way end with an error of the closed file.
+        drop(self.database.take());
+    }
+
+    /// Makes sure that the file is open.
+    fn ready(&mut self) -> Result<(), KeyError> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        let now = crate::host::clock::monotonic();
+        if let Some((at, reason)) = &self.refused
+            && now.saturating_duration_since(*at) < RETRY
+        {
+            return Err(KeyError::Unavailable(Arc::clone(reason)));
+        }
+        match self.open() {
+            Ok(()) => {
+                if self.refused.take().is_some() {
+                    tracing::info!(path = %self.path.display(), "the keys can be used again");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let reason: Arc<str> = chain(&error).into();
+                if self.refused.as_ref().map(|(_, before)| before) != Some(&reason) {
+                    tracing::error!(error = %reason, "the keys are unavailable");
+                }
+                self.show(Err(Arc::clone(&reason)));
+                self.refused = Some((now, Arc::clone(&reason)));
+                Err(KeyError::Unavailable(reason))
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<(), StoreError> {
+        let (handle, ledger) = database::open_kept(&self.path, KIND, load)?;
+        let snapshot = Snapshot::take(&handle, ledger.spaces.clone());
+        let snapshot = snapshot.map_err(|error| StoreError::new(&self.path, error))?;
+        self.ledger = ledger;
+        self.sweep = Sweep::default();
+        self.database = Some(handle);
+        self.show(Ok(Arc::new(snapshot)));
+        Ok(())
+    }
+
+    /// A reader has met an error: a handle that has seen one is of no use any more.
+    fn look_after(&mut self, seen: &Shown) {
+        let same = match (&*self.show.borrow(), seen) {
+            (Ok(now), Ok(seen)) => Arc::ptr_eq(now, seen),
+            (Err(_), Err(_)) => true,
+            _ => false,
+        };
+        if same {
+            self.close_failed();
+            let _told = self.ready();
+        }
+    }
+
+    fn show(&self, shown: Shown) {
+        // The state before lives as long as its readers.
+        drop(self.show.send_replace(shown));
+    }
+
+    fn close_failed(&mut self) {
+        drop(self.database.take());
+        // What a failed sync left in memory is not what is on the disk.
+        let forgotten = std::fs::File::open(&self.path).map(|file| {
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        });
+        drop(forgotten);
+    }
+
+    /// Makes the changes that wait, in one transaction.
+    fn batch(&mut self, first: Job, messages: &Receiver<Message>) {
+        let mut jobs = vec![first];
+        let mut bytes = 0;
+        while jobs.len() < MAX_JOBS && bytes < MAX_BYTES {
+            match messages.try_recv() {
+                Ok(Message::Job(job)) => {
+                    bytes += weight(&job);
+                    jobs.push(job);
+                }
+                Ok(Message::Reopen(_)) => {}
+                Err(_) => break,
+            }
+        }
+        let outcome = self.ready().and_then(|()| self.commit(&jobs));
+        let failure = match outcome {
+            Ok(outcomes) => {
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    answer(job, outcome);
+                }
+                return;
+            }
+            Err(failure) => failure,
+        };
+        // What takes no room may still be done, and may make some.
+        let full = matches!(failure, KeyError::Full(_));
+        let (small, large): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| full && !takes_room(job));
+        for job in large {
+            answer(job, Err(failure.clone()));
+        }
+        if small.is_empty() {
+            return;
+        }
+        let outcome = self.ready().and_then(|()| self.commit(&small));
+        match outcome {
+            Ok(outcomes) => {
+                for (job, outcome) in small.into_iter().zip(outcomes) {
+                    answer(job, outcome);
+                }
+            }
+            Err(failure) => {
+                for job in small {
+                    answer(job, Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    /// All of them durable and shown, or none.
+    fn commit(&mut self, jobs: &[Job]) -> Result<Outcomes, KeyError> {
+        let (bounds, now) = (self.bounds, (self.clock)());
+        self.transact(|tables, ledger, _| {
+            let mut outcomes = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                outcomes.push(tables.apply(ledger, &job.change, bounds, now)?);
+            }
+            Ok(outcomes)
+        })
+    }
+
+    fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&mut Tables<'_>, &mut Ledger, &mut Sweep) -> Result<T, redb::Error>,
+    ) -> Result<T, KeyError> {
+        let Some(handle) = &self.database else {
+            return Err(KeyError::Ended);
+        };
+        let (mut ledger, mut sweep) = (self.ledger.clone(), self.sweep.clone());
+        let before = &self.ledger;
+        let written = handle.write(|database| {
+            let transaction = database::begin(database)?;
+            let done = {
+                let mut tables = Tables::open(&transaction)?;
+                let done = work(&mut tables, &mut ledger, &mut sweep)?;
+                tables.save(before, &ledger)?;
+                done
+            };
+            transaction.commit()?;
+            Ok((done, Snapshot::take(database, ledger.spaces.clone())?))
+        });
+        match written {
+            Ok((done, snapshot)) => {
+                (self.ledger, self.sweep) = (ledger, sweep);
+                self.show(Ok(Arc::new(snapshot)));
+                Ok(done)
+            }
+            Err(error) => {
+                let failure = explain(&error);
+                tracing::warn!(%error, path = %self.path.display(), "a change of the keys could not be made");
+                // Readers go on with the last state until the file is open again.
+                self.close_failed();
+                let _told = self.ready();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Removes some of what has ended; whether more is left.
+    fn sweep(&mut self) -> bool {
+        if self.ready().is_err() {
+            return false;
+        }
+        let now = (self.clock)();
+        let Some(handle) = &self.database else {
+            return false;
+        };
+        let ended = database::guarded(|| {
+            let reading = handle.begin_read()?;
+            let table = reading.open_table(EXPIRIES)?;
+            let first = table.range::<&[u8]>(..)?.next().transpose()?;
+            let first = first.and_then(|(name, _)| row::expiry_of(name.value()));
+            Ok(first.is_some_and(|(expires, _)| expires <= now))
+        });
+        if !ended.unwrap_or(false) && !Sweep::is_due(&self.ledger, now) {
+            return false;
+        }
+        let swept = self.transact(|tables, ledger, sweep| sweep.run(tables, ledger, now));
+        swept.unwrap_or(false)
+    }
+}
+
+/// Makes the tables, or reads what the writer knows besides rows.
+fn load(database: &Database) -> Result<Ledger, redb::Error> {
+    let reading = database.begin_read()?;
+    match reading.open_table(SPACES) {
+        Ok(table) => {
+            let mut ledger = Ledger::default();
+            for entry in table.iter()? {
+                let (name, packed) = entry?;
+                let space = Space::unpack(packed.value()).ok_or_else(damaged)?;
+                ledger.spaces.insert(name.value().into(), space);
+            }
+            let numbers = reading.open_table(NUMBERS)?;
+            ledger.unique = numbers.get("unique")?.map_or(0, |number| number.value());
+            reading.open_table(KEYS)?;
+            reading.open_table(PIECES)?;
+            Ok(ledger)
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            let transaction = database::begin(database)?;
+            drop(Tables::open(&transaction)?);
+            transaction.commit()?;
+            Ok(Ledger::default())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn weight(job: &Job) -> usize {
+    match &job.change.action {
+        Action::Store { value, .. } => value.len(),
+        _ => 0,
+    }
+}
+
+fn takes_room(job: &Job) -> bool {
+    matches!(
+        job.change.action,
+        Action::Store { .. } | Action::Count { .. }
+    )
+}
+
+fn answer(job: Job, outcome: Result<Outcome, KeyError>) {
+    // Whoever asked may have gone.
+    let _unheard = job.answer.send(outcome);
+}
+
+fn explain(error: &redb::Error) -> KeyError {
+    let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(Errno::raw_os_error);
+    match error {
+        redb::Error::Io(error) if error.raw_os_error().is_some_and(|code| full.contains(&code)) => {
+            KeyError::Full(DISK)
+        }
+        other => KeyError::Unavailable(other.to_string().into()),
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let text: Vec<String> = causes.map(ToString::to_string).collect();
+    text.join(": ")
+}
