@@ -101,6 +101,7 @@ impl Stage {
             shares: Vec::new(),
             lifetimes: Lifetimes::default(),
             allow_setid: false,
+            keys: serve::keys(&ServerConfig::default().kv),
             own: None,
         }
     }
@@ -132,10 +133,10 @@ async fn play(stage: Stage, stop: CancellationToken) -> Result<(), Report> {
     let server_stop = CancellationToken::new();
     let (tell, told) = oneshot::channel();
     let server = async {
-        let ready = |address| {
+        let ready = |listening: serve::Listening| {
             // The client is gone only when the demo ends.
-            let _ = tell.send(address);
-            render::listening(address)
+            let _ = tell.send(listening.clients);
+            render::listening(listening.clients)
         };
         let done = serve::serve(stage.server_options(), ready, server_stop.clone()).await;
         stop.cancel();

@@ -2,7 +2,7 @@
 
 use super::report::printable;
 use crate::daemon::status::{
-    ClientStatus, PathProblem, PeerState, PeerStatus, ServerStatus, ShareStatus, Status,
+    ClientStatus, KeysStatus, PathProblem, PeerState, PeerStatus, ServerStatus, ShareStatus, Status,
 };
 
 /// A block of lines, each with its line feed. No value can forge a line.
@@ -36,6 +36,9 @@ impl Lines {
         for share in &server.shares {
             self.share(share);
         }
+        if let Some(keys) = &server.keys {
+            self.keys(keys);
+        }
         self.add(
             1,
             &format!("{} connected", count(server.clients.len() as u64, "client")),
@@ -45,6 +48,22 @@ impl Lines {
             let since = age(client.since_ms);
             let (name, address) = (&client.name, &client.address);
             self.add(2, &format!("{name} from {address}, {share}, for {since}"));
+        }
+    }
+
+    fn keys(&mut self, keys: &KeysStatus) {
+        let amount = format!("{}, {}", count(keys.keys, "key"), bytes(keys.bytes));
+        let used = match (keys.gets, keys.hits) {
+            (0, _) => "no get".to_owned(),
+            (gets, hits) => format!("{}, {} found", count(gets, "get"), number(hits)),
+        };
+        let sets = count(keys.sets, "set");
+        self.add(1, &format!("{amount}; {used}, {sets} since the start"));
+        if let Some(address) = &keys.memcached {
+            self.add(2, &format!("memcached listening on {address}"));
+        }
+        if let Some(reason) = &keys.unavailable {
+            self.add(2, &format!("UNAVAILABLE: {reason}"));
         }
     }
 

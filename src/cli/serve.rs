@@ -3,7 +3,8 @@
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load, own};
 use super::{log, render, runtime};
-use crate::config::{Address, Durability, Log, ServerConfig};
+use crate::config::{Address, Durability, Kv, Log, ServerConfig};
+use crate::daemon::keys::{KeyOptions, MemcachedError};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
 use crate::daemon::trust::TrustError;
@@ -36,7 +37,7 @@ pub struct ServerArguments {
 pub fn run(arguments: ServerArguments, overrides: &log::Overrides) -> Result<(), Report> {
     let (options, log) = merge(arguments)?;
     log::start(&log, overrides)?;
-    runtime::run(|stop| serve(options, render::listening, stop))
+    runtime::run(|stop| serve(options, announce, stop))
 }
 
 /// Defaults, file, environment, arguments: the later wins.
@@ -69,6 +70,7 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
             device: config.tls.device_lifetime.0,
         },
         allow_setid: config.allow_setid,
+        keys: keys(&config.kv),
         own: own(
             file,
             [&config.tls.certificate, &config.tls.key, &config.tls.ca],
@@ -81,20 +83,52 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
     Ok((options, log))
 }
 
-/// Serves until `stop` is cancelled, and calls `ready` once with the real address as soon as clients are accepted.
+/// What `[kv]` says.
+pub fn keys(kv: &Kv) -> KeyOptions {
+    KeyOptions {
+        memcached: kv.memcached.as_ref().map(ToString::to_string),
+        share: kv.share.as_ref().map(ToString::to_string),
+        allow_insecure: kv.allow_insecure,
+        max_connections: usize::try_from(kv.max_connections).unwrap_or(usize::MAX),
+        max_value: u32::try_from(kv.max_value.0).unwrap_or(u32::MAX),
+        max_total: kv.max_total.0,
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Listening {
+    /// To its clients.
+    pub clients: SocketAddr,
+    /// To those of memcached.
+    pub memcached: Option<SocketAddr>,
+}
+
+/// The line of the clients comes last: who waits for it has seen all.
+fn announce(listening: Listening) -> Result<(), Report> {
+    if let Some(address) = listening.memcached {
+        render::print(&format!("memcached listening on {address}\n"))?;
+    }
+    render::listening(listening.clients)
+}
+
+/// Serves until `stop` is cancelled, and calls `ready` once with the real addresses as soon as clients are accepted.
 ///
 /// # Errors
 /// Whatever stops the server.
 pub async fn serve(
     options: ServerOptions,
-    ready: impl FnOnce(SocketAddr) -> Result<(), Report>,
+    ready: impl FnOnce(Listening) -> Result<(), Report>,
     stop: CancellationToken,
 ) -> Result<(), Report> {
     let dirs = Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))?;
     let server = Server::prepare(options, &dirs)
         .await
         .map_err(|error| explain(&error))?;
-    ready(server.address())?;
+    ready(Listening {
+        clients: server.address(),
+        memcached: server.memcached(),
+    })?;
     server.run(stop).await;
     Ok(())
 }
@@ -102,6 +136,7 @@ pub async fn serve(
 fn explain(error: &ServerError) -> Report {
     let kind = match error {
         ServerError::Listen { .. }
+        | ServerError::Memcached(_)
         | ServerError::Make { .. }
         | ServerError::Trust(TrustError::Own(_))
         | ServerError::State(DirsError::InUse(_)) => Kind::Usage,
@@ -121,6 +156,12 @@ fn explain(error: &ServerError) -> Report {
             }
             _ => report.hint("choose another address with `--listen`"),
         },
+        ServerError::Memcached(MemcachedError::Listen { .. }) => {
+            report.hint("`[kv] memcached` names the address; another server or memcached itself may listen there")
+        }
+        ServerError::Memcached(MemcachedError::Insecure(_)) => report.hint(
+            "listen on `127.0.0.1`, or set `allow_insecure = true` in `[kv]` if all who reach the address may use the keys",
+        ),
         ServerError::State(DirsError::InUse(_)) => report.hint(super::sync::IN_USE),
         ServerError::Trust(TrustError::Own(_)) => report.hint(super::settings::OWN_HINT),
         _ => report,

@@ -6,6 +6,7 @@
 
 mod client;
 mod error;
+mod kv;
 mod log;
 mod server;
 mod tls;
@@ -13,6 +14,7 @@ mod value;
 
 pub use client::{ClientConfig, ClientLimits, ClientTls, Ignored, Watch};
 pub use error::{ConfigError, Source};
+pub use kv::Kv;
 pub use log::{Level, Log, LogFormat};
 pub use server::{Durability, ServerConfig, ServerLimits, ServerTls, Share};
 pub use value::{Address, BlockSize, Period, Rate, ShareName, Size, ValueError};

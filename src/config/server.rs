@@ -1,7 +1,7 @@
 //! Settings of the server.
 
 use super::value::{between, number_between, period_between};
-use super::{Address, ConfigError, Log, Period, ShareName, Size, Source};
+use super::{Address, ConfigError, Kv, Log, Period, ShareName, Size, Source};
 use crate::model::limits::{MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -26,6 +26,8 @@ pub struct ServerConfig {
     pub limits: ServerLimits,
     /// Certificates.
     pub tls: ServerTls,
+    /// Keys.
+    pub kv: Kv,
     /// The log.
     pub log: Log,
     /// Shares that lie elsewhere than in the server's directory.
@@ -42,6 +44,7 @@ impl Default for ServerConfig {
             sweep: Period(Duration::from_secs(3600)),
             limits: ServerLimits::default(),
             tls: ServerTls::default(),
+            kv: Kv::default(),
             log: Log::default(),
             shares: Vec::new(),
         }

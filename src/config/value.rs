@@ -355,6 +355,17 @@ pub(super) fn addresses<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Addre
     Ok(addresses)
 }
 
+/// An address, or an empty string for none.
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Address>, D::Error> {
+    let text = String::deserialize(input)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(D::Error::custom)
+}
+
 /// The name of a share, or an empty string for none.
 pub(super) fn optional_share<'de, D: Deserializer<'de>>(
     input: D,

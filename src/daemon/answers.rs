@@ -3,8 +3,9 @@
 use crate::daemon::roster::{
     DeviceConnection, DeviceStatus, InviteAnswer, InviteQuestion, ShareAccess,
 };
+use crate::daemon::keys::Keys;
 use crate::daemon::share::Shares;
-use crate::daemon::status::{ConnectedClient, ServerStatus, Status};
+use crate::daemon::status::{ConnectedClient, KeysStatus, ServerStatus, Status};
 use crate::daemon::trust::{Guest, Trust};
 use crate::host::devices::{Device, DeviceInfo};
 use crate::host::rights::Rights;
@@ -73,6 +74,10 @@ pub struct Answers {
     pub shares: Arc<Shares>,
     /// Who is connected.
     pub clients: Clients,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// Where the memcached protocol is spoken.
+    pub memcached: Option<SocketAddr>,
 }
 
 impl Answers {
@@ -116,6 +121,21 @@ impl Answers {
             server_id: self.trust.server_id().to_owned(),
             shares: self.shares.status(),
             clients: clients.collect(),
+            keys: Some(self.kept()),
+        }
+    }
+
+    fn kept(&self) -> KeysStatus {
+        let (status, counters) = (self.keys.status(), &self.keys.counters);
+        let (hits, misses) = (counters.get_hits.get(), counters.get_misses.get());
+        KeysStatus {
+            memcached: self.memcached.map(|address| address.to_string()),
+            keys: status.spaces.iter().map(|space| space.1).sum(),
+            bytes: status.spaces.iter().map(|space| space.2).sum(),
+            gets: hits + misses,
+            hits,
+            sets: counters.cmd_set.get(),
+            unavailable: status.unavailable.map(|reason| escape(reason.as_bytes())),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod client;
 pub mod connect;
 pub mod control;
 pub mod join;
+pub mod keys;
 pub mod options;
 mod packing;
 pub mod pump;

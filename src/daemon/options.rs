@@ -1,6 +1,7 @@
 //! What a daemon is told: defaults, file, environment and arguments already merged. The daemons never see the format of
 //! the configuration.
 
+use crate::daemon::keys::KeyOptions;
 use crate::host::own::PemFiles;
 use crate::host::pki::Lifetimes;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub struct ServerOptions {
     pub lifetimes: Lifetimes,
     /// Whether invited devices may set the set-user-id and set-group-id bits.
     pub allow_setid: bool,
+    /// The keys.
+    pub keys: KeyOptions,
     /// Certificates of the owner's own.
     pub own: Option<PemFiles>,
 }

@@ -2,6 +2,7 @@
 
 use crate::daemon::answers::{Answers, Clients, Connected};
 use crate::daemon::join::Taken;
+use crate::daemon::keys::{Keys, Memcached, MemcachedError};
 use crate::daemon::options::{Durability, ServerOptions};
 use crate::daemon::server::{self, Limits};
 use crate::daemon::session::{self, SessionError, Terms};
@@ -53,6 +54,12 @@ pub enum ServerError {
     /// Keys and certificates.
     #[error("cannot prepare the server's certificate")]
     Trust(#[from] TrustError),
+    /// The port of the memcached protocol.
+    #[error(transparent)]
+    Memcached(#[from] MemcachedError),
+    /// The keys.
+    #[error("the system has no thread to give for the keys")]
+    Keys(#[source] std::io::Error),
     /// The control socket.
     #[error("cannot open the control socket")]
     Control(#[from] ControlSocketError),
@@ -67,6 +74,8 @@ pub struct Server {
     shares: Arc<Shares>,
     trust: Trust,
     socket: ControlSocket,
+    keys: Arc<Keys>,
+    memcached: Option<Memcached>,
     limits: Limits,
     window: u64,
     max_frame: u32,
@@ -117,6 +126,8 @@ impl Server {
         let (listener, address) = net::listen(&options.listen).await.map_err(listen)?;
         let trust = Trust::open(dirs, &state, vec![address.to_string()], trusting)?;
         let socket = ControlSocket::bind(dirs, &state)?;
+        let memcached = Memcached::prepare(&options.keys).await?;
+        let keys = Keys::open(state.path(), &options.keys).map_err(ServerError::Keys)?;
         let limits = Limits {
             max_clients: options.max_clients,
             max_unauthenticated: options.max_unauthenticated,
@@ -130,6 +141,8 @@ impl Server {
             shares,
             trust,
             socket,
+            keys,
+            memcached,
             limits,
             window: options.window,
             max_frame: options.max_frame,
@@ -144,6 +157,12 @@ impl Server {
         self.address
     }
 
+    /// The address that memcached clients reach, with the real port.
+    #[must_use]
+    pub fn memcached(&self) -> Option<SocketAddr> {
+        self.memcached.as_ref().map(Memcached::address)
+    }
+
     /// Serves until `stop` is cancelled and the sessions have ended.
     pub async fn run(self, stop: CancellationToken) {
         let clients = Clients::default();
@@ -153,11 +172,18 @@ impl Server {
             trust: self.trust.clone(),
             shares: Arc::clone(&self.shares),
             clients: clients.clone(),
+            keys: Arc::clone(&self.keys),
+            memcached: self.memcached.as_ref().map(Memcached::address),
         });
         let answering = control::serve(self.socket, stop.clone(), move |question| {
             Arc::clone(&answers).answer(question)
         });
         let control = tokio::spawn(answering);
+        let keys = self.keys;
+        let memcached = self
+            .memcached
+            .map(|memcached| tokio::spawn(memcached.run(Arc::clone(&keys), stop.clone())));
+        let of_sessions = Arc::clone(&keys);
         let (window, max_frame, allow_setid) = (self.window, self.max_frame, self.allow_setid);
         let enroller = Arc::clone(self.trust.enroller());
         let (shares, token) = (Arc::clone(&self.shares), stop.clone());
@@ -176,6 +202,7 @@ impl Server {
                     opened: Arc::default(),
                     allow_setid,
                     enroller: Some(Arc::clone(&enroller)),
+                    keys: Some(Arc::clone(&of_sessions)),
                 };
                 let connected = Connected {
                     device: device.clone(),
@@ -191,6 +218,10 @@ impl Server {
         )
         .await;
         drop(control.await);
+        if let Some(memcached) = memcached {
+            drop(memcached.await);
+        }
+        keys.store.close().await;
         if let Err(error) = trust.end() {
             tracing::warn!(%error, "clients that are told no server may still look for this one");
         }

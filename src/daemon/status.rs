@@ -29,6 +29,28 @@ pub struct ServerStatus {
     pub shares: Vec<ShareStatus>,
     /// The clients that are connected.
     pub clients: Vec<ConnectedClient>,
+    /// The keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeysStatus>,
+}
+
+/// The keys of all shares, and what was done with them since the start.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct KeysStatus {
+    /// Where memcached's protocol is spoken; none for nowhere.
+    pub memcached: Option<String>,
+    /// How many there are; some may have ended and not be removed yet.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Values that were asked for.
+    pub gets: u64,
+    /// Those that were there.
+    pub hits: u64,
+    /// Values that were to be stored.
+    pub sets: u64,
+    /// Why they cannot be used at present.
+    pub unavailable: Option<String>,
 }
 
 /// One share of a server.

@@ -91,6 +91,20 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(NOTSENT_BYTES)
 }
 
+/// Sets a connection of a plain protocol up: nothing waits to be gathered, a peer that is gone is noticed.
+///
+/// # Errors
+/// When the system refuses, which it does for a connection that is already gone.
+pub fn tune_plain(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(KEEPALIVE_SECONDS))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
 /// Where others find a server that listens at an address, as `HOST:PORT`: each of this machine's addresses when it listens
 /// at all of them, at most [`MAX_INVITE_ADDRESSES`].
 #[must_use]

@@ -115,7 +115,7 @@ fn the_committed_files_are_the_defaults_and_hold_every_key() {
     let files = [
         (
             "server.toml",
-            &["", "[limits]", "[tls]", "[log]", "[[share]]"][..],
+            &["", "[limits]", "[tls]", "[kv]", "[log]", "[[share]]"][..],
         ),
         (
             "client.toml",

@@ -48,6 +48,8 @@ fn a_server_names_shares_writers_and_clients() {
             "drift": 1, "kept": ["/srv/mirror/.syncd/kept/2026-01-01T00:00:00Z"], "problems": [], "paused": "the disk is full",
         }],
         "clients": [{"device": "9f", "name": "laptop", "share": null, "since_ms": 90_000_000, "address": "192.0.2.9:50000"}],
+        "keys": {"memcached": "127.0.0.1:11211", "keys": 1, "bytes": 2048, "gets": 3, "hits": 2, "sets": 1,
+            "unavailable": "the disk is\nfull"},
     });
     assert_eq!(
         shown(status),
@@ -60,6 +62,9 @@ fn a_server_names_shares_writers_and_clients() {
     PAUSED: the disk is full
     drift: somebody else changed 1 path of the mirror
     kept for 30 days instead of deleted: /srv/mirror/.syncd/kept/2026-01-01T00:00:00Z
+  1 key, 2.0 KiB; 3 gets, 2 found, 1 set since the start
+    memcached listening on 127.0.0.1:11211
+    UNAVAILABLE: the disk is\\nfull
   1 client connected
     laptop from 192.0.2.9:50000, the directory itself, for 1 d 1 h
 "

@@ -15,6 +15,7 @@ mod using;
 mod visit;
 
 use crate::daemon::join::Enroller;
+use crate::daemon::keys::Keys;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
 use crate::daemon::session::commit::{Job, start_committing};
 use crate::daemon::session::progress::Flow;
@@ -51,6 +52,8 @@ pub struct Terms {
     pub allow_setid: bool,
     /// Who renews certificates; nobody does without.
     pub enroller: Option<Arc<Enroller>>,
+    /// The keys; none are kept without.
+    pub keys: Option<Arc<Keys>>,
 }
 
 /// Why a session ended.

@@ -7,6 +7,7 @@ mod visits;
 
 use super::{SessionError, Terms, serve};
 use crate::daemon::pump::FrameReader;
+use crate::daemon::keys::Keys;
 use crate::daemon::share::{Shares, Upkeep};
 use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
 use crate::host::devices::DeviceInfo;
@@ -38,6 +39,7 @@ const MAX_FRAME: u32 = 2 << 20;
 struct Server {
     dir: tempfile::TempDir,
     shares: Arc<Shares>,
+    keys: Option<Arc<Keys>>,
     shutdown: CancellationToken,
 }
 
@@ -110,6 +112,7 @@ impl Server {
         Self {
             dir,
             shares,
+            keys: None,
             shutdown: CancellationToken::new(),
         }
     }
@@ -128,6 +131,7 @@ impl Server {
             opened: Arc::default(),
             allow_setid: false,
             enroller: None,
+            keys: self.keys.clone(),
         };
         Peer {
             reader: FrameReader::new(reader),

@@ -9,7 +9,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use std::sync::Arc;
 
 /// Longest text of a number that is counted, in bytes.
-const MAX_NUMBER: usize = 20;
+const MAX_NUMBER: usize = 64;
 const TOO_MUCH: &str = "the keys take as much as `[kv] max_total` allows";
 const TOO_MANY: &str = "too many shares have keys";
 
