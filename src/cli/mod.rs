@@ -13,6 +13,7 @@ mod flush;
 mod get;
 mod invite;
 mod join;
+mod kv;
 mod list;
 mod log;
 mod overview;
@@ -89,6 +90,9 @@ enum Command {
     /// Works beside the client that runs for the directory, if one does, over a connection of its own that changes nothing. What
     /// is merely on its way is looked at again. Which side is right is not known: `--repair` makes the mirror what the source is.
     Verify(verify::VerifyArguments),
+    /// Store, read, remove and list small values by their keys
+    #[command(after_help = kv::EXAMPLES)]
+    Kv(kv::KvArguments),
     /// Wait until every change made so far is durable on the server
     Flush(flush::FlushArguments),
     /// List files of a share
@@ -164,6 +168,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Accept(arguments) => accept::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments, &overrides),
         Command::Verify(arguments) => verify::run(arguments, &overrides),
+        Command::Kv(arguments) => kv::run(arguments, &overrides),
         Command::Flush(arguments) => flush::run(&arguments),
         Command::List(arguments) => list::run(arguments, &overrides),
         Command::Get(arguments) => get::run(arguments, &overrides),

@@ -2,6 +2,7 @@
 
 use super::value::{between, number_between};
 use super::{Address, ShareName, Size};
+use crate::model::limits::MAX_VALUE;
 use serde::Deserialize;
 
 /// `[kv]` of the server.
@@ -20,7 +21,7 @@ pub struct Kv {
     #[serde(deserialize_with = "number_between::<_, 1, 65536>")]
     pub max_connections: u64,
     /// Longest value.
-    #[serde(deserialize_with = "between::<_, 1024, 67_108_864>")]
+    #[serde(deserialize_with = "between::<_, 1024, MAX_VALUE>")]
     pub max_value: Size,
     /// All keys and values of the server together.
     #[serde(deserialize_with = "between::<_, 1_048_576, 17_592_186_044_416>")]

@@ -1,9 +1,9 @@
 //! What a running server answers on its control socket.
 
+use crate::daemon::keys::Keys;
 use crate::daemon::roster::{
     DeviceConnection, DeviceStatus, InviteAnswer, InviteQuestion, ShareAccess,
 };
-use crate::daemon::keys::Keys;
 use crate::daemon::share::Shares;
 use crate::daemon::status::{ConnectedClient, KeysStatus, ServerStatus, Status};
 use crate::daemon::trust::{Guest, Trust};

@@ -51,6 +51,8 @@ pub const MAX_BLOCK: u32 = 1024 * 1024;
 pub const MUTATE_WINDOW: u64 = 48 * 1024 * 1024;
 /// Bytes of uploads that a client may have sent without them having been written.
 pub const UPLOAD_WINDOW: u64 = 8 * 1024 * 1024;
+/// Longest value of a key that any server may be set to take, in bytes.
+pub const MAX_VALUE: u64 = 64 * 1024 * 1024;
 /// Operations that one commit group of the server holds at most.
 pub const MAX_GROUP: usize = 4096;
 

@@ -28,7 +28,7 @@ pub use frame::{Deframer, Frame, FrameError, encode};
 pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
-pub use keys::{KeyAnswer, KeyAsk, KeyRequest, KeyResponse};
+pub use keys::{KeyAnswer, KeyAsk, KeyEntry, KeyMode, KeyRequest, KeyResponse, ListedKey};
 pub use leftover::Continued;
 pub use listing::{ListEntry, ListKind};
 pub use message::{Content, Failed, Op, Request, Response, WireBytes, WirePath, WireTime};

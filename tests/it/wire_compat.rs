@@ -17,8 +17,8 @@ use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
     Code, Content, Continued, Deframer, Failed, FileAnswer, FileAsk, FileRequest, FileResponse,
     Given, Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest, JoinSecret, KeyAnswer,
-    KeyAsk, KeyRequest, KeyResponse, ListEntry, ListKind, Op, Request, Response, Unread, Use,
-    Visit, WireBytes, WireTime, encode, schemas,
+    KeyAsk, KeyEntry, KeyMode, KeyRequest, KeyResponse, ListEntry, ListKind, ListedKey, Op,
+    Request, Response, Unread, Use, Visit, WireBytes, WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -240,7 +240,6 @@ fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
         let path = text("a/b");
         file(FileAsk::List { path, first })
     };
-    let key = KeyAsk::Get { key: raw() };
     let read = |offset, length, version: Option<&str>| {
         file(FileAsk::Read {
             path: text("a"),
@@ -262,7 +261,8 @@ fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
             Given::Bare { path: text("d") },
         ],
     };
-    vec![
+    let mut all = requests_of_keys();
+    all.extend([
         bare("file-read", read(0, None, None)),
         bare("file-read-range", read(1 << 40, Some(9), Some("1-2-3"))),
         bare("file-sum", file(sum)),
@@ -272,7 +272,49 @@ fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
         bare("file-look", file(FileAsk::Look { path: raw() })),
         bare("file-list", list(None)),
         bare("file-list-from", list(Some(raw()))),
-        bare("key-get", Request::Key(KeyRequest { id: 9, ask: key })),
+    ]);
+    all
+}
+
+fn requests_of_keys() -> Vec<(&'static str, Request, Vec<u8>)> {
+    let key = |ask| Request::Key(KeyRequest { id: 9, ask });
+    let get = |start, unique| {
+        let key = raw();
+        KeyAsk::Get { key, start, unique }
+    };
+    let set = KeyAsk::Set {
+        key: text("a"),
+        mode: KeyMode::Always,
+        unique: 0,
+        flags: 0,
+        lasts_ms: None,
+        pieces: None,
+    };
+    let set_all = KeyAsk::Set {
+        key: text("a"),
+        mode: KeyMode::IfUnique,
+        unique: 12,
+        flags: u32::MAX,
+        lasts_ms: Some(600_000),
+        pieces: Some(4),
+    };
+    let list = |after| KeyAsk::List {
+        prefix: text("a/"),
+        after,
+    };
+    vec![
+        ("key-get", key(get(0, None)), Vec::new()),
+        ("key-get-part", key(get(1 << 20, Some(12))), Vec::new()),
+        ("key-piece", key(KeyAsk::Piece { value: 4 }), vec![7; 9]),
+        ("key-set", key(set), b"value".to_vec()),
+        ("key-set-all", key(set_all), b"value".to_vec()),
+        (
+            "key-delete",
+            key(KeyAsk::Delete { key: text("a") }),
+            Vec::new(),
+        ),
+        ("key-list", key(list(None)), Vec::new()),
+        ("key-list-from", key(list(Some(raw()))), Vec::new()),
     ]
 }
 
@@ -477,14 +519,9 @@ fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
     let text_of = |code| (code, "cannot look at it".to_owned());
     let (code, message) = text_of(Code::Fault(Fault::Denied));
     let not_done = FileAnswer::Failed { code, message };
-    let (code, message) = text_of(Code::NoShare);
-    let of_key = KeyAnswer::Failed { code, message };
-    let key = Response::Key(KeyResponse {
-        id: 9,
-        answer: of_key,
-    });
     let bare = |name, response| (name, response, Vec::new());
-    vec![
+    let mut all = responses_of_keys();
+    all.extend([
         bare("file-looked", looked(Some(entry(text(""), link)), true)),
         bare("file-looked-absent", looked(None, false)),
         bare("file-listed", file(listed)),
@@ -495,8 +532,51 @@ fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
         ("file-blocks", file(FileAnswer::Blocks {}), vec![3; 20]),
         ("file-summed", file(summed), vec![7; 32]),
         bare("file-changed", file(changed)),
-        bare("key-failed", key),
-    ]
+    ]);
+    all
+}
+
+fn responses_of_keys() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let entry = |lasts_ms| KeyEntry {
+        size: 5,
+        flags: 7,
+        unique: 12,
+        lasts_ms,
+    };
+    let listed = KeyAnswer::Listed {
+        entries: vec![ListedKey {
+            key: raw(),
+            entry: entry(None),
+        }],
+        next: Some(text("b")),
+    };
+    let value = KeyAnswer::Value {
+        entry: entry(Some(600_000)),
+    };
+    let failed = KeyAnswer::Failed {
+        code: Code::NoShare,
+        message: "cannot look at it".to_owned(),
+    };
+    let answers = [
+        ("key-value", value),
+        ("key-missing", KeyAnswer::Missing {}),
+        ("key-exists", KeyAnswer::Exists {}),
+        ("key-taken", KeyAnswer::Taken {}),
+        ("key-stored", KeyAnswer::Stored { unique: 12 }),
+        ("key-not-stored", KeyAnswer::NotStored {}),
+        ("key-deleted", KeyAnswer::Deleted {}),
+        ("key-listed", listed),
+        ("key-failed", failed),
+    ];
+    let response = |(name, answer)| {
+        let body = if name == "key-value" {
+            b"value".to_vec()
+        } else {
+            Vec::new()
+        };
+        (name, Response::Key(KeyResponse { id: 9, answer }), body)
+    };
+    answers.map(response).into()
 }
 
 /// What minor version 4 brought.

@@ -12,7 +12,8 @@ const PAST: u64 = 1;
 
 /// What a change is called in the statistics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+#[expect(missing_docs, reason = "each is the command of that name")]
+pub enum Kind {
     Set,
     Cas,
     Delete,
@@ -115,9 +116,7 @@ pub(super) fn line(outcome: &Result<Outcome, KeyError>) -> String {
         Ok(Outcome::Deleted) => "DELETED",
         Ok(Outcome::Touched(_)) => "TOUCHED",
         Ok(Outcome::Flushed) => "OK",
-        Ok(Outcome::NotNumeric) => {
-            "CLIENT_ERROR cannot increment or decrement non-numeric value"
-        }
+        Ok(Outcome::NotNumeric) => "CLIENT_ERROR cannot increment or decrement non-numeric value",
         Ok(Outcome::TooLarge) => "SERVER_ERROR object too large for cache",
         Err(error) => trouble(error),
     };
@@ -128,14 +127,16 @@ pub(super) fn line(outcome: &Result<Outcome, KeyError>) -> String {
 pub(super) fn trouble(error: &KeyError) -> &'static str {
     match error {
         KeyError::Full(_) => "SERVER_ERROR out of storage",
-        KeyError::Unavailable(_) => "SERVER_ERROR the keys are unavailable, the server's log says why",
+        KeyError::Unavailable(_) => {
+            "SERVER_ERROR the keys are unavailable, the server's log says why"
+        }
         KeyError::Ended => "SERVER_ERROR the server ends",
     }
 }
 
 impl Counters {
     /// Counts what came of a change.
-    pub(super) fn note(&self, kind: Kind, outcome: &Result<Outcome, KeyError>) {
+    pub fn note(&self, kind: Kind, outcome: &Result<Outcome, KeyError>) {
         match (kind, outcome) {
             (_, Err(KeyError::Full(_))) => self.store_no_memory.one(),
             (_, Err(_)) => {}

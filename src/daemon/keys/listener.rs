@@ -36,7 +36,9 @@ pub enum MemcachedError {
         source: io::Error,
     },
     /// Other machines could reach it.
-    #[error("`{0}` can be reached by other machines, and the memcached protocol has neither passwords nor encryption")]
+    #[error(
+        "`{0}` can be reached by other machines, and the memcached protocol has neither passwords nor encryption"
+    )]
     Insecure(SocketAddr),
 }
 

@@ -8,6 +8,7 @@ mod connection;
 mod listener;
 mod stats;
 
+pub use answers::Kind;
 pub use listener::{Memcached, MemcachedError};
 
 use crate::host::clock;
@@ -96,12 +97,17 @@ impl Keys {
 /// Milliseconds since 1970.
 fn now() -> u64 {
     let since = clock::wall().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// How often what was done since the start, over the port and the other connections.
 #[derive(Debug, Default)]
-#[expect(missing_docs, reason = "each is named by what it counts, in memcached's words")]
+#[expect(
+    missing_docs,
+    reason = "each is named by what it counts, in memcached's words"
+)]
 pub struct Counters {
     pub get_hits: Counter,
     pub get_misses: Counter,

@@ -39,7 +39,8 @@ fn of_files(ask: &FileAsk) -> Access {
 
 fn of_keys(ask: &KeyAsk) -> Access {
     match ask {
-        KeyAsk::Get { .. } => Access::Read,
+        KeyAsk::Get { .. } | KeyAsk::List { .. } => Access::Read,
+        KeyAsk::Piece { .. } | KeyAsk::Set { .. } | KeyAsk::Delete { .. } => Access::Write,
     }
 }
 
@@ -85,7 +86,8 @@ mod tests {
     use crate::host::devices::DeviceInfo;
     use crate::host::rights::{Access, Rights};
     use crate::wire::{
-        Code, FileAsk, FileRequest, Inspect, KeyAsk, KeyRequest, Request, Use, Visit, WireBytes,
+        Code, FileAsk, FileRequest, Inspect, KeyAsk, KeyMode, KeyRequest, Request, Use, Visit,
+        WireBytes,
     };
     use tokio_util::sync::CancellationToken;
 
@@ -189,16 +191,40 @@ mod tests {
             ops: Vec::new(),
             given: Vec::new(),
         };
-        let read = Some(Access::Read);
-        vec![
+        let (read, write) = (Some(Access::Read), Some(Access::Write));
+        let mut all = vec![
             (Request::Use(usage), None),
             (file(FileAsk::Look { path: path() }), read),
             (file(list), read),
             (file(content), read),
             (file(sum), read),
-            (file(change), Some(Access::Write)),
-            (key(KeyAsk::Get { key: path() }), read),
-        ]
+            (file(change), write),
+        ];
+        let get = KeyAsk::Get {
+            key: path(),
+            start: 0,
+            unique: None,
+        };
+        let set = KeyAsk::Set {
+            key: path(),
+            mode: KeyMode::Always,
+            unique: 0,
+            flags: 0,
+            lasts_ms: None,
+            pieces: None,
+        };
+        let list = KeyAsk::List {
+            prefix: path(),
+            after: None,
+        };
+        all.extend([
+            (key(get), read),
+            (key(list), read),
+            (key(KeyAsk::Piece { value: 1 }), write),
+            (key(set), write),
+            (key(KeyAsk::Delete { key: path() }), write),
+        ]);
+        all
     }
 
     /// How many kinds of questions about files and keys there are beside one of each.

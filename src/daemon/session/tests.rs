@@ -6,8 +6,8 @@ mod using;
 mod visits;
 
 use super::{SessionError, Terms, serve};
-use crate::daemon::pump::FrameReader;
 use crate::daemon::keys::Keys;
+use crate::daemon::pump::FrameReader;
 use crate::daemon::share::{Shares, Upkeep};
 use crate::delta::{Instruction, RecipeBuilder, digest, pack_blocks};
 use crate::host::devices::DeviceInfo;

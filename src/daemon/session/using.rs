@@ -11,13 +11,14 @@ use super::open::blocking;
 use super::recipe::RecipeJob;
 use super::upload::UploadJob;
 use super::{Guest, SessionError, Terms, parse, permitted, say, stopping, wire_path};
+use crate::daemon::keys::Keys;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{About, Refusal, Shares, User};
 use crate::model::limits::KEEPALIVE_SECONDS;
 use crate::wire::{
     BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_USE, Request, Response,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::runtime::Handle;
@@ -38,6 +39,11 @@ struct Using {
     halt: CancellationToken,
     begun: Arc<files::Begun>,
     runtime: Handle,
+    /// The keys, and the name that those of the share go by; empty for the directory itself.
+    keys: Option<Arc<Keys>>,
+    space: Arc<str>,
+    /// A value that comes in pieces.
+    pieces: Arc<Mutex<Option<keys::Pieces>>>,
 }
 
 /// Opens the session, and answers until it ends.
@@ -66,6 +72,9 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         halt: CancellationToken::new(),
         begun: Arc::default(),
         runtime: Handle::current(),
+        keys: terms.keys.clone(),
+        space: guest.share.as_deref().unwrap_or_default().into(),
+        pieces: Arc::default(),
     };
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     let mut uploads = Uploads::default();
@@ -137,8 +146,9 @@ async fn listen<R: AsyncRead + Unpin>(
             }
             Request::Key(request) => {
                 let place = place(places, shutdown).await?;
+                let body = frame.body;
                 begin(using, (About::Keys, place), move |using| {
-                    keys::answer(using, request)
+                    keys::answer(using, request, body)
                 });
             }
             request => of_upload(request, frame.body, using, uploads).await?,

@@ -2,6 +2,7 @@
 
 mod connection;
 pub mod files;
+pub mod keys;
 
 pub use connection::{Answer, Answers, Connection};
 

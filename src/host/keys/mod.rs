@@ -34,8 +34,8 @@ mod sweep;
 mod writer;
 
 pub use row::{Head, MAX_KEY};
-pub use snapshot::{Found, Listed, Listing};
 use snapshot::Snapshot;
+pub use snapshot::{Found, Listed, Listing};
 
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const SPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("spaces");

@@ -40,9 +40,8 @@ impl Sweep {
             ended.extend(row::expiry_of(entry?.0.value()));
         }
         for (expires, name) in &ended {
-            let space = row::split_name(name).and_then(|(id, _)| {
-                ledger.spaces.values_mut().find(|space| space.id == id)
-            });
+            let space = row::split_name(name)
+                .and_then(|(id, _)| ledger.spaces.values_mut().find(|space| space.id == id));
             if let Some(space) = space {
                 tables.remove(space, name)?;
             }

@@ -1,7 +1,9 @@
 use super::row::{MAX_INLINE, PIECE};
 use super::{Action, Bounds, Change, KeyError, KeyStore, Mode, Outcome};
 use bytes::Bytes;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +52,8 @@ impl Bench {
     }
 
     fn apply(&self, space: &str, key: &str, action: Action) -> Result<Outcome, KeyError> {
-        self.runtime.block_on(self.store.change(change(space, key, action)))
+        self.runtime
+            .block_on(self.store.change(change(space, key, action)))
     }
 
     fn get(&self, space: &str, key: &str) -> Option<(Bytes, u32, u64)> {
@@ -279,7 +282,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let space = prop_oneof![Just(""), Just("photos")];
     let key = prop_oneof![Just("a"), Just("b"), Just("ab"), Just("\u{ff}")];
-    let step = (space, key, action, 0..2000u64, proptest::bool::weighted(0.05));
+    let step = (
+        space,
+        key,
+        action,
+        0..2000u64,
+        proptest::bool::weighted(0.05),
+    );
     let step = step.prop_map(|(space, key, action, passes, reopens)| Step {
         space,
         key,
@@ -333,34 +342,54 @@ fn what_has_ended_or_was_flushed_is_swept_without_being_asked_for() {
         if let Action::Store { expires, .. } = &mut action {
             *expires = 1_000_100 + n % 2 * 1_000_000;
         }
-        let submitted = bench.store.submit(change("", &format!("key {n:03}"), action));
+        let submitted = bench
+            .store
+            .submit(change("", &format!("key {n:03}"), action));
         let _not_awaited = bench.runtime.block_on(submitted).unwrap();
     }
     bench.apply("", "stays", set("1")).unwrap();
-    bench.apply("other", "stays", set("large".repeat(10_000))).unwrap();
+    bench
+        .apply("other", "stays", set("large".repeat(10_000)))
+        .unwrap();
     assert_eq!(bench.counts().0, 602);
     bench.clock.fetch_add(200, Ordering::SeqCst);
     assert_eq!(bench.listed("", "key").len(), 300, "hidden at once");
-    assert!(bench.wait_until(|| bench.counts().0 == 302), "{:?}", bench.counts());
+    assert!(
+        bench.wait_until(|| bench.counts().0 == 302),
+        "{:?}",
+        bench.counts()
+    );
     bench.apply("", "", Action::Flush { at: 0 }).unwrap();
     assert_eq!(bench.listed("", ""), Vec::<String>::new());
     bench.apply("", "new", set("22")).unwrap();
     let left = (2, "new22".len() as u64 + 5 + 50_000);
-    assert!(bench.wait_until(|| bench.counts() == left), "{:?}", bench.counts());
+    assert!(
+        bench.wait_until(|| bench.counts() == left),
+        "{:?}",
+        bench.counts()
+    );
     assert_eq!(bench.listed("", ""), ["new"]);
-    bench.apply("other", "", Action::Flush { at: 2_000_000 }).unwrap();
+    bench
+        .apply("other", "", Action::Flush { at: 2_000_000 })
+        .unwrap();
     assert_eq!(bench.listed("other", ""), ["stays"]);
     bench.clock.store(2_000_000, Ordering::SeqCst);
     assert_eq!(bench.listed("other", ""), Vec::<String>::new());
     bench.apply("other", "later", set("1")).unwrap();
-    assert!(bench.wait_until(|| bench.counts() == (2, 5 + 6)), "{:?}", bench.counts());
+    assert!(
+        bench.wait_until(|| bench.counts() == (2, 5 + 6)),
+        "{:?}",
+        bench.counts()
+    );
 }
 
 #[test]
 fn a_store_is_as_large_as_it_may_be_and_no_larger() {
     let bench = Bench::new();
     for n in 0..6 {
-        bench.apply("", &format!("{n}"), set(vec![0; 600_000])).unwrap();
+        bench
+            .apply("", &format!("{n}"), set(vec![0; 600_000]))
+            .unwrap();
     }
     let full = bench.apply("", "6", set(vec![0; 600_000]));
     assert!(matches!(full, Err(KeyError::Full(_))), "{full:?}");
@@ -381,7 +410,10 @@ fn a_file_that_is_no_store_is_left_alone_and_said() {
     std::fs::write(&path, b"something else").unwrap();
     bench.store = open(bench.directory.path(), &bench.clock);
     let refused = bench.apply("", "a", set("2"));
-    assert!(matches!(&refused, Err(KeyError::Unavailable(_))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(KeyError::Unavailable(_))),
+        "{refused:?}"
+    );
     assert_eq!(std::fs::read(&path).unwrap(), b"something else");
     assert!(bench.store.status().unavailable.is_some());
     // A copy that is put in its place is used without a restart.

@@ -152,9 +152,8 @@ impl Writer {
     fn close_failed(&mut self) {
         drop(self.database.take());
         // What a failed sync left in memory is not what is on the disk.
-        let forgotten = std::fs::File::open(&self.path).map(|file| {
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-        });
+        let forgotten = std::fs::File::open(&self.path)
+            .map(|file| rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
         drop(forgotten);
     }
 
@@ -329,7 +328,11 @@ fn answer(job: Job, outcome: Result<Outcome, KeyError>) {
 fn explain(error: &redb::Error) -> KeyError {
     let full = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].map(Errno::raw_os_error);
     match error {
-        redb::Error::Io(error) if error.raw_os_error().is_some_and(|code| full.contains(&code)) => {
+        redb::Error::Io(error)
+            if error
+                .raw_os_error()
+                .is_some_and(|code| full.contains(&code)) =>
+        {
             KeyError::Full(DISK)
         }
         other => KeyError::Unavailable(other.to_string().into()),

@@ -202,16 +202,14 @@ pub(super) fn keys(line: &Bytes) -> Result<Vec<Bytes>, Refusal> {
     keys.map_err(Refusal::loud)
 }
 
-fn store(
-    line: &Bytes,
-    verb: Verb,
-    rest: &[&[u8]],
-    quiet: bool,
-) -> Result<Header, &'static str> {
+fn store(line: &Bytes, verb: Verb, rest: &[&[u8]], quiet: bool) -> Result<Header, &'static str> {
     let (name, flags, expiry, length, verb) = match (verb, rest) {
         // The short form.
         (Verb::Set, [name, length]) => (name, 0, 0, length, verb),
-        (Verb::Cas(_), [name, flags, expiry, length, unique] | [name, flags, expiry, length, unique, _]) => (
+        (
+            Verb::Cas(_),
+            [name, flags, expiry, length, unique] | [name, flags, expiry, length, unique, _],
+        ) => (
             name,
             number(flags, FORMAT)?,
             number(expiry, FORMAT)?,

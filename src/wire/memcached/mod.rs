@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 mod line;
 
-pub use line::{Refusal, Verb};
 use line::{Header, Line, is_many_keys};
+pub use line::{Refusal, Verb};
 
 /// Longest key, in bytes: memcached's own bound.
 pub const MAX_KEY: usize = 250;
@@ -173,7 +173,9 @@ impl Parser {
                     return Step::Refused(Refusal::loud("CLIENT_ERROR bad data chunk"));
                 }
                 State::Skip(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    let here = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(input.len());
                     input.advance(here);
                     *left -= here as u64;
                     if *left > 0 {

@@ -110,27 +110,60 @@ fn requests_are_read_in_both_forms() {
 fn what_is_no_request_is_answered_as_memcached_does() {
     let long = "k".repeat(251);
     let rows: &[(String, &[&str])] = &[
-        ("\r\n   \r\nfoo\r\nget\r\nset a\r\nGET a\r\n".to_owned(), &["ERROR"; 6]),
-        ("set a x 0 1\r\n".to_owned(), &["CLIENT_ERROR bad command line format"]),
-        ("set a 0 0 -1\r\n".to_owned(), &["CLIENT_ERROR bad command line format"]),
-        ("set a -1 0 1\r\n".to_owned(), &["CLIENT_ERROR bad command line format"]),
-        ("set a 0 0 99999999999\r\n".to_owned(), &["CLIENT_ERROR bad data chunk"]),
-        (format!("get a {long} b\r\n"), &["CLIENT_ERROR bad command line format"]),
-        ("get a\u{1}b\r\n".to_owned(), &["CLIENT_ERROR bad command line format"]),
-        ("incr a x\r\n".to_owned(), &["CLIENT_ERROR invalid numeric delta argument"]),
-        ("gat x a\r\n".to_owned(), &["CLIENT_ERROR invalid exptime argument"]),
+        (
+            "\r\n   \r\nfoo\r\nget\r\nset a\r\nGET a\r\n".to_owned(),
+            &["ERROR"; 6],
+        ),
+        (
+            "set a x 0 1\r\n".to_owned(),
+            &["CLIENT_ERROR bad command line format"],
+        ),
+        (
+            "set a 0 0 -1\r\n".to_owned(),
+            &["CLIENT_ERROR bad command line format"],
+        ),
+        (
+            "set a -1 0 1\r\n".to_owned(),
+            &["CLIENT_ERROR bad command line format"],
+        ),
+        (
+            "set a 0 0 99999999999\r\n".to_owned(),
+            &["CLIENT_ERROR bad data chunk"],
+        ),
+        (
+            format!("get a {long} b\r\n"),
+            &["CLIENT_ERROR bad command line format"],
+        ),
+        (
+            "get a\u{1}b\r\n".to_owned(),
+            &["CLIENT_ERROR bad command line format"],
+        ),
+        (
+            "incr a x\r\n".to_owned(),
+            &["CLIENT_ERROR invalid numeric delta argument"],
+        ),
+        (
+            "gat x a\r\n".to_owned(),
+            &["CLIENT_ERROR invalid exptime argument"],
+        ),
         (
             "delete a 1\r\n".to_owned(),
             &["CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]"],
         ),
         // What follows a value that is longer than announced is the next line.
-        ("set a 0 0 3\r\nabcdef\r\n".to_owned(), &["CLIENT_ERROR bad data chunk", "ERROR"]),
+        (
+            "set a 0 0 3\r\nabcdef\r\n".to_owned(),
+            &["CLIENT_ERROR bad data chunk", "ERROR"],
+        ),
         // A value that is too large is skipped, with the answer before.
         (
             format!("set a 0 0 1001\r\n{}\r\nfoo\r\n", "x".repeat(1001)),
             &["SERVER_ERROR object too large for cache", "ERROR"],
         ),
-        (format!("set a 0 0 1001 noreply\r\n{}\r\n", "x".repeat(1001)), &[]),
+        (
+            format!("set a 0 0 1001 noreply\r\n{}\r\n", "x".repeat(1001)),
+            &[],
+        ),
     ];
     for (stream, expected) in rows {
         assert_eq!(texts(stream.as_bytes()), *expected, "{stream}");
@@ -144,25 +177,43 @@ fn a_line_that_is_too_long_is_skipped_and_a_long_list_of_keys_is_not() {
     let mut parser = Parser::new(MAX);
     let mut input = BytesMut::from(&vec![b'x'; 3 * MAX_LINE][..]);
     assert!(matches!(parser.step(&mut input), Step::Refused(_)));
-    assert_eq!((parser.step(&mut input), input.len()), (Step::More, 0), "nothing of it is kept");
+    assert_eq!(
+        (parser.step(&mut input), input.len()),
+        (Step::More, 0),
+        "nothing of it is kept"
+    );
     let names: Vec<String> = (0..5000).map(|n| format!("key-{n}")).collect();
     let stream = format!("gets {}\r\nversion\r\n", names.join(" "));
     let steps = read(stream.as_bytes(), &[3000, 20_000]);
-    let [Step::Request(Request::Get(get)), Step::Request(Request::Version)] = &steps[..] else {
+    let [
+        Step::Request(Request::Get(get)),
+        Step::Request(Request::Version),
+    ] = &steps[..]
+    else {
         panic!("{steps:?}");
     };
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
     assert!(get.unique && !get.more);
     assert_eq!(get.keys, keys);
     // A key without end in the middle of such a list costs the list, not the connection.
-    let stream = format!("get {} {}\r\nversion\r\n", names.join(" "), "k".repeat(9000));
+    let stream = format!(
+        "get {} {}\r\nversion\r\n",
+        names.join(" "),
+        "k".repeat(9000)
+    );
     let steps = read(stream.as_bytes(), &[3000, 60_000, 64_000]);
     assert_eq!(steps.last(), Some(&Step::Request(Request::Version)));
 }
 
 /// Lines and values, good and bad, and bytes of any kind.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
-    let word = prop_oneof!["[a-z]{1,6}", "[0-9]{1,12}", "-?[0-9]{1,3}", "k{240,260}", "noreply"];
+    let word = prop_oneof![
+        "[a-z]{1,6}",
+        "[0-9]{1,12}",
+        "-?[0-9]{1,3}",
+        "k{240,260}",
+        "noreply"
+    ];
     let command = prop_oneof![
         "(set|add|cas|append) [ab] [0-9] -?[0-9]{1,2} [0-9]( [0-9])?( noreply)?\r?\n[a-z\r\n]{0,9}\r\n",
         "(get|gets|gat 1) ([a-d] ){0,9}\r\n",
