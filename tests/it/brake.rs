@@ -1,12 +1,12 @@
 //! Sources that are missing, emptied, replaced or not mounted: nothing of the mirror goes without a person's word.
 
 use crate::support::files::write;
+use crate::support::mounted::{Mounted, assert_cannot_mount, mount};
 use crate::support::pair::{self, Pair, once};
 use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{tree, wait};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 fn filled(sandbox: &Sandbox, count: usize) {
     let source = sandbox.dir("source");
@@ -233,20 +233,6 @@ fn a_first_contact_keeps_what_a_person_has_deleted() {
     pair.stop();
 }
 
-fn mount(arguments: &[&str]) -> bool {
-    let run = Command::new("mount").args(arguments).output();
-    run.is_ok_and(|run| run.status.success())
-}
-
-/// Ends a mount, whatever becomes of the test.
-struct Mounted(std::path::PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
-
 #[test]
 fn a_source_that_is_unmounted_waits_for_its_mount() {
     let sandbox = Sandbox::new();
@@ -254,12 +240,7 @@ fn a_source_that_is_unmounted_waits_for_its_mount() {
     let (path, kept) = (source.to_str().unwrap(), keep.to_str().unwrap());
     if !mount(&["-t", "tmpfs", "-o", "size=1m", "syncd-test", path]) {
         // Only root may mount; the engine's tests cover the rest.
-        assert!(
-            !rustix::process::geteuid().is_root()
-                || !Path::new("/bin/mount").exists()
-                || !can_mount()
-        );
-        return;
+        return assert_cannot_mount();
     }
     let _first = Mounted(source.clone());
     filled(&sandbox, 20);
@@ -284,13 +265,4 @@ fn a_source_that_is_unmounted_waits_for_its_mount() {
     assert!(pair.sent() < sent + 3000);
     assert!(pair::answers(&pair.sandbox, "source"));
     pair.stop();
-}
-
-fn can_mount() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:\t"));
-    line.and_then(|hex| u64::from_str_radix(hex, 16).ok())
-        .is_some_and(|set| set & (1 << 21) != 0)
 }

@@ -144,6 +144,27 @@ struct Model {
 }
 
 impl Model {
+    fn count(&mut self, at: &(String, String), up: bool, by: u64, unique: u64) -> String {
+        let Some(old) = self.values.get_mut(at) else {
+            return "NotFound".to_owned();
+        };
+        let text = String::from_utf8_lossy(&old.bytes).into_owned();
+        let Ok(number) = text.trim_matches(' ').parse::<u64>() else {
+            return "NotNumeric".to_owned();
+        };
+        let number = if up {
+            number.wrapping_add(by)
+        } else {
+            number.saturating_sub(by)
+        };
+        let mut digits = number.to_string();
+        while digits.len() < text.len() {
+            digits.push(' ');
+        }
+        (old.bytes, old.unique) = (digits.into_bytes(), unique);
+        format!("Counted({number})")
+    }
+
     fn settle(&mut self, now: u64) {
         let due = self.flush_at.iter().filter(|(_, at)| **at <= now);
         let due: Vec<String> = due.map(|(space, _)| space.clone()).collect();
@@ -205,26 +226,7 @@ impl Model {
                 }
                 None => say("NotFound"),
             },
-            Action::Count { up, by } => {
-                let Some(old) = self.values.get_mut(&at) else {
-                    return say("NotFound");
-                };
-                let text = String::from_utf8_lossy(&old.bytes).into_owned();
-                let Ok(number) = text.trim_matches(' ').parse::<u64>() else {
-                    return say("NotNumeric");
-                };
-                let number = if *up {
-                    number.wrapping_add(*by)
-                } else {
-                    number.saturating_sub(*by)
-                };
-                let mut digits = number.to_string();
-                while digits.len() < text.len() {
-                    digits.push(' ');
-                }
-                (old.bytes, old.unique) = (digits.into_bytes(), unique);
-                format!("Counted({number})")
-            }
+            Action::Count { up, by } => self.count(&at, *up, *by, unique),
             Action::Flush { at } => {
                 if *at <= now {
                     self.flush_at.remove(space);
@@ -258,7 +260,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(2 * PIECE + 77),
     ];
     let value = prop_oneof![
-        3 => length.prop_map(|length| Bytes::from((0..length).map(|n| (n % 251) as u8).collect::<Vec<u8>>())),
+        3 => length.prop_map(|length| Bytes::from((0..=250u8).cycle().take(length).collect::<Vec<u8>>())),
         1 => (0..300u64).prop_map(|n| Bytes::from(n.to_string())),
     ];
     let mode = prop_oneof![

@@ -4,6 +4,8 @@
 
 pub mod daemon;
 pub mod files;
+pub mod memcached;
+pub mod mounted;
 pub mod pair;
 pub mod proxy;
 pub mod raw;
