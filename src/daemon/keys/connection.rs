@@ -88,7 +88,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Step::Expect(length) => {
                     in_value = true;
-                    if length > SMALL {
+                    if length <= SMALL {
+                        input.reserve((length + 2).saturating_sub(input.len()));
+                    } else {
                         // What it holds itself would be waited for in vain.
                         self.settle().await?;
                         self.send().await?;
@@ -96,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         if room.is_none() {
                             let quiet = parser.is_quiet();
                             parser.decline();
+                            in_value = false;
                             self.say("SERVER_ERROR out of memory storing object", quiet);
                         } else {
                             input.reserve((length + 2).saturating_sub(input.len()));
@@ -104,13 +107,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Step::Request(request) => {
                     in_value = false;
+                    if room.is_some() {
+                        // What is left must not hold the memory of the value.
+                        input = BytesMut::from(input.as_ref());
+                    }
                     if self.answer(request, room.take()).await? == Next::Ends {
                         self.settle().await?;
                         return self.send().await;
                     }
                 }
                 Step::Refused(refusal) => {
-                    (in_value, room) = (false, None);
+                    if room.take().is_some() {
+                        input = BytesMut::from(input.as_ref());
+                    }
+                    in_value = false;
                     self.settle().await?;
                     if refusal.text.starts_with("SERVER_ERROR object too large") {
                         self.keys.counters.store_too_large.one();
@@ -131,7 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         in_value: bool,
         stop: &CancellationToken,
     ) -> io::Result<bool> {
-        input.reserve(READ.min(READ.saturating_sub(input.len()).max(1024)));
+        // Room for a value was made when it was announced.
+        if input.capacity() - input.len() < READ / 8 && !in_value {
+            input.reserve(READ);
+        }
         let reading = async {
             let reading = self.stream.read_buf(input);
             if in_value {

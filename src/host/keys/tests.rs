@@ -89,8 +89,9 @@ impl Bench {
 
     fn wait_until(&self, mut holds: impl FnMut() -> bool) -> bool {
         let wait = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
             while !holds() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                ticks.tick().await;
             }
         };
         let limit = Duration::from_secs(20);

@@ -113,7 +113,7 @@ impl Writer {
                 if self.refused.as_ref().map(|(_, before)| before) != Some(&reason) {
                     tracing::error!(error = %reason, "the keys are unavailable");
                 }
-                self.show(Err(Arc::clone(&reason)));
+                self.show(Err(Some(Arc::clone(&reason))));
                 self.refused = Some((now, Arc::clone(&reason)));
                 Err(KeyError::Unavailable(reason))
             }
