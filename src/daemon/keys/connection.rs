@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that are read at a time.
@@ -30,6 +30,8 @@ const MAX_ANSWERS: usize = 64 * 1024;
 const PART: usize = 256 * 1024;
 /// How long a client may take for its next bytes inside a value, and to take some of an answer.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long a value may take to arrive: while it does it holds room that others wait for.
+const ARRIVAL: Duration = Duration::from_secs(300);
 
 /// The connection of one client.
 pub(super) struct Connection<S> {
@@ -75,19 +77,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut parser = Parser::new(self.keys.max_value as usize);
         let mut input = BytesMut::with_capacity(READ);
         let mut room = None;
-        let mut in_value = false;
+        // Until when the value has to be there that is arriving.
+        let mut arrival = None;
         loop {
             match parser.step(&mut input) {
                 Step::More => {
                     self.settle().await?;
                     self.send().await?;
-                    if !self.read(&mut input, in_value, stop).await? {
+                    if !self.read(&mut input, arrival, stop).await? {
                         return Ok(());
                     }
                     used();
                 }
                 Step::Expect(length) => {
-                    in_value = true;
+                    arrival = Some(Instant::now() + ARRIVAL);
                     if length <= SMALL {
                         input.reserve((length + 2).saturating_sub(input.len()));
                     } else {
@@ -98,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         if room.is_none() {
                             let quiet = parser.is_quiet();
                             parser.decline();
-                            in_value = false;
+                            arrival = None;
                             self.say("SERVER_ERROR out of memory storing object", quiet);
                         } else {
                             input.reserve((length + 2).saturating_sub(input.len()));
@@ -106,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 Step::Request(request) => {
-                    in_value = false;
+                    arrival = None;
                     if room.is_some() {
                         // What is left must not hold the memory of the value.
                         input = BytesMut::from(input.as_ref());
@@ -120,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if room.take().is_some() {
                         input = BytesMut::from(input.as_ref());
                     }
-                    in_value = false;
+                    arrival = None;
                     self.settle().await?;
                     if refusal.text.starts_with("SERVER_ERROR object too large") {
                         self.keys.counters.store_too_large.one();
@@ -138,21 +141,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn read(
         &mut self,
         input: &mut BytesMut,
-        in_value: bool,
+        arrival: Option<Instant>,
         stop: &CancellationToken,
     ) -> io::Result<bool> {
         // Room for a value was made when it was announced.
-        if input.capacity() - input.len() < READ / 8 && !in_value {
+        if input.capacity() - input.len() < READ / 8 && arrival.is_none() {
             input.reserve(READ);
         }
         let reading = async {
             let reading = self.stream.read_buf(input);
-            if in_value {
-                timeout(STALLED, reading)
+            match arrival {
+                Some(arrival) => timeout_at(arrival.min(Instant::now() + STALLED), reading)
                     .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            } else {
-                reading.await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                None => reading.await,
             }
         };
         let length = tokio::select! {
