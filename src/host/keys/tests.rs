@@ -299,11 +299,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         passes,
         reopens,
     });
-    proptest::collection::vec(step, 1..40)
+    proptest::collection::vec(step, 1..30)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
     #[test]
     fn a_store_does_what_its_model_does(steps in steps()) {
         let mut bench = Bench::new();
