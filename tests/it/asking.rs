@@ -193,10 +193,17 @@ fn the_status_for_machines_has_its_fields() {
             "{object}"
         );
     };
-    expect(server, "role directory listen server_id shares clients");
+    expect(
+        server,
+        "role directory listen server_id shares clients keys",
+    );
     expect(
         &server["shares"][0],
         "name path writer connected entries version generation last_commit_age_ms drift problems paused",
+    );
+    expect(
+        &server["keys"],
+        "memcached keys bytes gets hits sets unavailable",
     );
     expect(&server["clients"][0], "device name share since_ms address");
     expect(
