@@ -159,6 +159,15 @@ impl ClientEngine {
         Some(held)
     }
 
+    /// Takes a path for missing: it is judged whether it may be deleted. Should it turn up elsewhere, what is in it may have
+    /// changed unseen.
+    pub(super) fn miss(&mut self, key: Key) {
+        if let Some((id, _)) = self.existing(&key).filter(|(_, node)| node.entry.is_dir()) {
+            self.scans.mark(id);
+        }
+        self.guard.insert(key);
+    }
+
     pub(super) fn held(&self) -> Option<Held> {
         let hold = self.guard.hold()?;
         let paths = self.guard.missing.iter().filter_map(|key| {

@@ -154,6 +154,7 @@ impl ClientEngine {
             .get(existing)
             .is_some_and(|node| node.child_count() > 0);
         if full && !wait.left {
+            self.scans.mark(existing);
             self.guard.insert_displacing(key.clone(), origin);
             return Err(Moved::Judged);
         }

@@ -125,7 +125,7 @@ impl ClientEngine {
         };
         if !wait.left || !self.check_root(now, source) || self.root.suspicion().is_some() {
             // Nobody saw it go, or not from the source of the mirror: it is judged with all that is missing.
-            return self.guard.insert(key.clone());
+            return self.miss(key.clone());
         }
         self.guard.remove(key);
         self.forget(id, &mut wait, source);
@@ -196,7 +196,7 @@ impl ClientEngine {
             );
         };
         if !wait.left && self.replaces_tree(&key, found) {
-            return self.guard.insert(key);
+            return self.miss(key);
         }
         self.guard.remove(&key);
         self.left_link(&key, Some(found.stat.inode), now);

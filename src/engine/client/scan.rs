@@ -107,7 +107,7 @@ impl ClientEngine {
                 if went {
                     self.differs(key, went, now);
                 } else if !self.queue.get(&key).is_some_and(|wait| wait.event) {
-                    self.guard.insert(key);
+                    self.miss(key);
                 }
                 // Should it turn up elsewhere, what is in it may have changed unseen.
                 if self.view.get(id).is_some_and(|node| node.entry.is_dir()) {

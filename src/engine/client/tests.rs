@@ -645,6 +645,21 @@ fn a_directory_that_is_moved_before_it_was_listed_is_listed_where_it_is() {
 }
 
 #[test]
+fn a_directory_below_one_that_was_missed_and_turned_up_elsewhere_is_listed() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.source.race = Some((b"d", |source| {
+        source.make(2, b"e", Inode::Dir(BTreeMap::new()));
+        source.make(3, b"f", Inode::File(vec![1; 10]));
+        // It is looked for at its old name before the event that it went there is heard.
+        source.race = Some((b"e", |source| source.rename(1, b"d", 1, b"g")));
+    }));
+    bench.settle();
+    bench.assert_equal();
+}
+
+#[test]
 fn what_comes_between_the_look_at_a_directory_and_its_watch_is_not_lost() {
     let mut bench = Bench::new();
     bench.settle();
