@@ -15,7 +15,7 @@ const SUM: usize = 3;
 /// Bytes of a packed row.
 pub(crate) const FINE_BYTES: usize = PARTS * SUM;
 
-/// The upper 24 bits of the weak sum of each part of a block.
+/// 24 bits of the weak sum of each part of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Fine([[u8; SUM]; PARTS]);
 
@@ -43,10 +43,16 @@ impl Fine {
 
     fn set(&mut self, number: usize, sum: u64) {
         if let Some(place) = self.0.get_mut(number) {
-            let [.., a, b, c] = sum.to_le_bytes();
+            let [.., a, b, c] = mixed(sum).to_le_bytes();
             *place = [a, b, c];
         }
     }
+}
+
+/// A weak sum with the lower bits spread over the upper ones: the last byte of a part counts in the lower ones only.
+/// (Multiplication by 2^64 over the golden ratio, after Knuth, "The Art of Computer Programming", volume 3, 6.4.)
+fn mixed(sum: u64) -> u64 {
+    (sum ^ sum >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The sum of a block, from the sums of its parts. The parts of a block that ends early have none.
@@ -114,6 +120,26 @@ mod tests {
         let mut packed = Vec::new();
         Fine::unpack(&row).pack(&mut packed);
         assert_eq!(packed, row);
+    }
+
+    #[test]
+    fn each_byte_of_a_part_counts() {
+        let rolling = Rolling::new(9);
+        let fine = |bytes: &[u8]| {
+            let mut sums = PartSums::new(&rolling, 4096);
+            sums.update(&rolling, bytes);
+            sums.finish(&rolling).1
+        };
+        let mut bytes = vec![7; 4096];
+        let old = fine(&bytes);
+        for at in 0..4096 {
+            for change in [1, 128, 255] {
+                bytes[at] ^= change;
+                let alike = old.alike(&fine(&bytes)).unwrap();
+                assert_eq!(!alike, 1 << (at / 256), "{at}");
+                bytes[at] ^= change;
+            }
+        }
     }
 
     proptest! {

@@ -22,8 +22,8 @@ pub const MAX_BLOCKS_PER_MESSAGE: usize = 32 * 1024;
 pub const MAX_BLOCKS: u64 = 4 * 1024 * 1024;
 /// Blocks up to which a larger file has more of them instead of larger ones.
 const USUAL_BLOCKS: u64 = 128 * 1024;
-/// Blocks whose parts have sums, at most: 6 MiB of memory.
-const MAX_FINE: usize = 128 * 1024;
+/// Blocks whose parts have sums, at most: 7.5 MiB of memory. A file that has grown a little beyond the usual has them, too.
+const MAX_FINE: usize = 160 * 1024;
 
 const VERSION: u8 = 1;
 const VERSION_FINE: u8 = 2;

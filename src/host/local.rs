@@ -119,14 +119,22 @@ pub fn below(directory: &Path, name: &Name) -> PathBuf {
     directory.join(OsStr::from_bytes(name.as_bytes()))
 }
 
-/// Makes a directory that its maker may write to; whether it was not there.
+/// Makes a directory that its maker may write to; whether it was not there. A link to a directory is none: what a server
+/// calls a directory must not lead elsewhere.
 ///
 /// # Errors
 /// When it cannot be made, or something else is there.
 pub fn make_directory(path: &Path) -> io::Result<bool> {
     match fs::create_dir(path) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let there = fs::symlink_metadata(path)?;
+            if there.is_dir() {
+                Ok(false)
+            } else {
+                Err(error)
+            }
+        }
         Err(error) => Err(error),
     }
 }
