@@ -283,3 +283,24 @@ pub fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::make_directory;
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_to_a_directory_is_not_taken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, link) = (dir.path().join("there"), dir.path().join("link"));
+        assert!(make_directory(&there).unwrap());
+        assert!(!make_directory(&there).unwrap());
+        symlink(&there, &link).unwrap();
+        let refused = make_directory(&link).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        fs::remove_dir(there).unwrap();
+        assert!(make_directory(&link).is_err());
+    }
+}

@@ -63,6 +63,25 @@ async fn who_only_reads_is_told_what_the_disk_holds_and_makes_nothing() {
         peer.ask(look("a")).await,
         FileAnswer::Looked { entry: None, .. }
     ));
+    let recipe = Request::Recipe {
+        id: 1,
+        path: text("a"),
+        block: 4096,
+        seed: 0,
+        leftover: false,
+    };
+    peer.send(&recipe, &[]).await;
+    let (answer, _) = peer.receive().await;
+    assert!(
+        matches!(
+            answer,
+            Response::Recipe {
+                failed: Some(_),
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
     assert!(server.shares.status().is_empty(), "no share was made");
     fs::create_dir(server.path().join("d")).unwrap();
     fs::write(server.path().join("d/f"), "content").unwrap();

@@ -7,7 +7,8 @@ use crate::daemon::session::recipe::{RecipeJob, start_recipes};
 use crate::daemon::session::upload::{Sums, UploadJob, start_uploading};
 use crate::daemon::session::{REQUESTS, SessionError, say};
 use crate::daemon::share::{Held, Refusal};
-use crate::wire::{Failed, Response};
+use crate::model::Fault;
+use crate::wire::{Code, Failed, Response};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -89,7 +90,12 @@ impl Uploads {
     ) -> Result<(), SessionError> {
         if self.open.is_none() {
             let user = Arc::clone(&using.user);
-            match blocking(move || user.made().and_then(|share| share.borrow())).await? {
+            // Who may only read must not make a share by asking.
+            let there = move || {
+                let absent = || Refusal::new(Code::Fault(Fault::Changed), "there is no share yet");
+                user.share()?.ok_or_else(absent)?.borrow()
+            };
+            match blocking(there).await? {
                 Ok(held) => self.open = Some(Open::start(held, using, &self.halt)?),
                 Err(refusal) => {
                     let failed = failure(&refusal);
