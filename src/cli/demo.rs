@@ -102,6 +102,7 @@ impl Stage {
             lifetimes: Lifetimes::default(),
             allow_setid: false,
             keys: serve::keys(&ServerConfig::default().kv),
+            cache: serve::cache(&ServerConfig::default().cache),
             own: None,
         }
     }

@@ -15,7 +15,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   syncd list                          the top of the share
   syncd list --long photos
   syncd list 'photos/2026-*/*.jpg'    quoted, so that the share's names are meant
-  syncd list --recursive --json       one object a line, names exact";
+  syncd list --recursive --json       one object a line, names exact
+  syncd list --cached                 what the server has in memory";
 
 /// Arguments of `syncd list`.
 #[derive(Debug, Args)]
@@ -31,6 +32,9 @@ pub struct ListArguments {
     /// Go on in directories
     #[arg(short, long)]
     recursive: bool,
+    /// Show what the server keeps in memory of the files that were fetched: size, hits, age, how many are being served
+    #[arg(long, conflicts_with_all = ["long", "recursive"])]
+    cached: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -60,9 +64,15 @@ pub fn run(arguments: ListArguments, overrides: &log::Overrides) -> Result<(), R
         recursive: arguments.recursive,
         json: arguments.json,
     };
+    let cached = arguments.cached;
     using::run(arguments.using, overrides, |way, _| async move {
         let connection = using::connect(&way).await?;
-        let done = list(Remote(&connection), &paths, style).await;
+        let share = Remote(&connection);
+        let done = if cached {
+            super::cached::show(share, &paths, style.json).await
+        } else {
+            list(share, &paths, style).await
+        };
         connection.close().await;
         done
     })

@@ -5,6 +5,7 @@
 
 mod accept;
 mod ask;
+mod cached;
 mod certs;
 mod clients;
 mod delete;

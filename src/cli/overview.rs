@@ -2,7 +2,8 @@
 
 use super::report::printable;
 use crate::daemon::status::{
-    ClientStatus, KeysStatus, PathProblem, PeerState, PeerStatus, ServerStatus, ShareStatus, Status,
+    CacheStatus, ClientStatus, KeysStatus, PathProblem, PeerState, PeerStatus, ServerStatus,
+    ShareStatus, Status,
 };
 
 /// A block of lines, each with its line feed. No value can forge a line.
@@ -39,6 +40,9 @@ impl Lines {
         if let Some(keys) = &server.keys {
             self.keys(keys);
         }
+        if let Some(cache) = &server.cache {
+            self.cache(cache);
+        }
         self.add(
             1,
             &format!("{} connected", count(server.clients.len() as u64, "client")),
@@ -49,6 +53,20 @@ impl Lines {
             let (name, address) = (&client.name, &client.address);
             self.add(2, &format!("{name} from {address}, {share}, for {since}"));
         }
+    }
+
+    fn cache(&mut self, cache: &CacheStatus) {
+        let (files, kept) = (count(cache.entries, "file"), bytes(cache.bytes));
+        let used = match cache.hits.saturating_add(cache.misses) {
+            0 => "no read".to_owned(),
+            reads => {
+                let percent = cache.hits.saturating_mul(100) / reads;
+                format!("{percent} % of {} from memory", count(reads, "read"))
+            }
+        };
+        let most = bytes(cache.max_bytes);
+        let text = format!("cache of {most}: {files}, {kept}; {used} since the start");
+        self.add(1, &text);
     }
 
     fn keys(&mut self, keys: &KeysStatus) {

@@ -3,7 +3,8 @@
 use super::report::{Kind, Report};
 use super::settings::{absolute, beside, load, own};
 use super::{log, render, runtime};
-use crate::config::{Address, Durability, Kv, Log, ServerConfig};
+use crate::config::{Address, Durability, FileCache, Kv, Log, ServerConfig};
+use crate::daemon::cache::CacheOptions;
 use crate::daemon::keys::{KeyOptions, MemcachedError};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
@@ -71,6 +72,7 @@ fn merge(arguments: ServerArguments) -> Result<(ServerOptions, Log), Report> {
         },
         allow_setid: config.allow_setid,
         keys: keys(&config.kv),
+        cache: cache(&config.cache),
         own: own(
             file,
             [&config.tls.certificate, &config.tls.key, &config.tls.ca],
@@ -92,6 +94,14 @@ pub fn keys(kv: &Kv) -> KeyOptions {
         max_connections: usize::try_from(kv.max_connections).unwrap_or(usize::MAX),
         max_value: u32::try_from(kv.max_value.0).unwrap_or(u32::MAX),
         max_total: kv.max_total.0,
+    }
+}
+
+/// What `[cache]` says.
+pub fn cache(cache: &FileCache) -> CacheOptions {
+    CacheOptions {
+        max_bytes: cache.max_bytes.0,
+        max_entry: cache.max_entry.0,
     }
 }
 

@@ -4,6 +4,7 @@
 //! a test keeps them equal. It never reads a file or the environment. The next layer that sees it is `cli`, which merges
 //! defaults, file, environment and arguments in that order and hands plain options to `daemon`.
 
+mod cache;
 mod client;
 mod error;
 mod kv;
@@ -12,6 +13,7 @@ mod server;
 mod tls;
 mod value;
 
+pub use cache::FileCache;
 pub use client::{ClientConfig, ClientLimits, ClientTls, Ignored, Watch};
 pub use error::{ConfigError, Source};
 pub use kv::Kv;

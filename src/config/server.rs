@@ -1,7 +1,7 @@
 //! Settings of the server.
 
 use super::value::{between, number_between, period_between};
-use super::{Address, ConfigError, Kv, Log, Period, ShareName, Size, Source};
+use super::{Address, ConfigError, FileCache, Kv, Log, Period, ShareName, Size, Source};
 use crate::model::limits::{MAX_BODY, MUTATE_WINDOW, UPLOAD_WINDOW};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub tls: ServerTls,
     /// Keys.
     pub kv: Kv,
+    /// The files that are kept in memory.
+    pub cache: FileCache,
     /// The log.
     pub log: Log,
     /// Shares that lie elsewhere than in the server's directory.
@@ -45,6 +47,7 @@ impl Default for ServerConfig {
             limits: ServerLimits::default(),
             tls: ServerTls::default(),
             kv: Kv::default(),
+            cache: FileCache::default(),
             log: Log::default(),
             shares: Vec::new(),
         }

@@ -1,11 +1,12 @@
 //! What a running server answers on its control socket.
 
+use crate::daemon::cache::FileCache;
 use crate::daemon::keys::Keys;
 use crate::daemon::roster::{
     DeviceConnection, DeviceStatus, InviteAnswer, InviteQuestion, ShareAccess,
 };
 use crate::daemon::share::Shares;
-use crate::daemon::status::{ConnectedClient, KeysStatus, ServerStatus, Status};
+use crate::daemon::status::{CacheStatus, ConnectedClient, KeysStatus, ServerStatus, Status};
 use crate::daemon::trust::{Guest, Trust};
 use crate::host::devices::{Device, DeviceInfo};
 use crate::host::rights::Rights;
@@ -76,6 +77,8 @@ pub struct Answers {
     pub clients: Clients,
     /// The keys.
     pub keys: Arc<Keys>,
+    /// The files that are in memory.
+    pub files: Arc<FileCache>,
     /// Where the memcached protocol is spoken.
     pub memcached: Option<SocketAddr>,
 }
@@ -122,6 +125,18 @@ impl Answers {
             shares: self.shares.status(),
             clients: clients.collect(),
             keys: Some(self.kept()),
+            cache: Some(self.cached()),
+        }
+    }
+
+    fn cached(&self) -> CacheStatus {
+        let usage = self.files.usage();
+        CacheStatus {
+            entries: usage.entries,
+            bytes: usage.bytes,
+            max_bytes: self.files.options().max_bytes,
+            hits: usage.hits,
+            misses: usage.misses,
         }
     }
 

@@ -1,5 +1,7 @@
-//! Each change in the log, on either side.
+//! Each change in the log, on either side, and what it is about.
 
+use crate::engine::server::Change;
+use crate::model::RelPath;
 use crate::wire::{Op, WirePath};
 use tracing::Level;
 
@@ -23,4 +25,18 @@ fn change(op: &Op) {
         }
         Op::Exchange { a, b } => tracing::debug!(a = %shown(a), b = %shown(b), "exchange"),
     }
+}
+
+/// The paths that are something else, or nothing, after a change.
+pub(super) fn touched(change: &Change) -> impl Iterator<Item = &RelPath> {
+    let (one, other) = match change {
+        Change::Put { path, .. }
+        | Change::Mkdir { path, .. }
+        | Change::Symlink { path, .. }
+        | Change::Attributes { path, .. }
+        | Change::Delete { path } => (path, None),
+        Change::Rename { from, to } => (from, Some(to)),
+        Change::Exchange { a, b } => (a, Some(b)),
+    };
+    std::iter::once(one).chain(other)
 }

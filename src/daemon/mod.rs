@@ -2,6 +2,7 @@
 //! here; those are in `engine`.
 
 pub mod answers;
+pub mod cache;
 mod changes;
 pub mod client;
 pub mod connect;

@@ -1,6 +1,7 @@
 //! What a daemon is told: defaults, file, environment and arguments already merged. The daemons never see the format of
 //! the configuration.
 
+use crate::daemon::cache::CacheOptions;
 use crate::daemon::keys::KeyOptions;
 use crate::host::own::PemFiles;
 use crate::host::pki::Lifetimes;
@@ -34,6 +35,8 @@ pub struct ServerOptions {
     pub allow_setid: bool,
     /// The keys.
     pub keys: KeyOptions,
+    /// How much of the files that are fetched is kept in memory.
+    pub cache: CacheOptions,
     /// Certificates of the owner's own.
     pub own: Option<PemFiles>,
 }

@@ -1,6 +1,7 @@
 //! The server: its shares, its trust, its listener and its control socket, put together.
 
 use crate::daemon::answers::{Answers, Clients, Connected};
+use crate::daemon::cache::FileCache;
 use crate::daemon::join::Taken;
 use crate::daemon::keys::{Keys, Memcached, MemcachedError};
 use crate::daemon::options::{Durability, ServerOptions};
@@ -75,6 +76,7 @@ pub struct Server {
     trust: Trust,
     socket: ControlSocket,
     keys: Arc<Keys>,
+    files: Arc<FileCache>,
     memcached: Option<Memcached>,
     limits: Limits,
     window: u64,
@@ -142,6 +144,7 @@ impl Server {
             trust,
             socket,
             keys,
+            files: FileCache::new(options.cache),
             memcached,
             limits,
             window: options.window,
@@ -173,6 +176,7 @@ impl Server {
             shares: Arc::clone(&self.shares),
             clients: clients.clone(),
             keys: Arc::clone(&self.keys),
+            files: Arc::clone(&self.files),
             memcached: self.memcached.as_ref().map(Memcached::address),
         });
         let answering = control::serve(self.socket, stop.clone(), move |question| {
@@ -184,6 +188,7 @@ impl Server {
             .memcached
             .map(|memcached| tokio::spawn(memcached.run(Arc::clone(&keys), stop.clone())));
         let of_sessions = Arc::clone(&keys);
+        let files = self.files;
         let (window, max_frame, allow_setid) = (self.window, self.max_frame, self.allow_setid);
         let enroller = Arc::clone(self.trust.enroller());
         let (shares, token) = (Arc::clone(&self.shares), stop.clone());
@@ -203,6 +208,7 @@ impl Server {
                     allow_setid,
                     enroller: Some(Arc::clone(&enroller)),
                     keys: Some(Arc::clone(&of_sessions)),
+                    files: Arc::clone(&files),
                 };
                 let connected = Connected {
                     device: device.clone(),

@@ -32,6 +32,24 @@ pub struct ServerStatus {
     /// The keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeysStatus>,
+    /// The files that are kept in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheStatus>,
+}
+
+/// The files that are kept in memory because they were fetched, and how often that was of use since the start.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// How many there are.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes that they may have.
+    pub max_bytes: u64,
+    /// Reads that were served from memory.
+    pub hits: u64,
+    /// Reads that were not.
+    pub misses: u64,
 }
 
 /// The keys of all shares, and what was done with them since the start.

@@ -64,6 +64,11 @@ pub enum FileAsk {
         /// Seed of the weak sums.
         seed: u64,
     },
+    /// Which files of the share are kept in memory. Answered by `cached`.
+    Cached {
+        /// The least path that is asked for; none for all.
+        first: Option<WirePath>,
+    },
     /// Changes, in order, all of which are carried out or refused by what they are said to be based on. Body: as in
     /// `mutate`; no content is a copy. Answered by `changed`. A share that a client mirrors refuses them.
     Change {
@@ -93,6 +98,22 @@ pub enum Given {
         /// Where.
         path: WirePath,
     },
+}
+
+/// A file that is kept in memory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CachedFile {
+    /// Which.
+    pub path: WirePath,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How often it was served from memory.
+    pub hits: u64,
+    /// Milliseconds since it was read.
+    pub age_ms: u64,
+    /// How many are being served from it.
+    pub users: u64,
 }
 
 /// An answer about files.
@@ -147,6 +168,13 @@ pub enum FileAnswer {
         file: ListEntry,
         /// Names its version.
         version: String,
+    },
+    /// Some of the files that are kept in memory, in the order of their paths.
+    Cached {
+        /// The files.
+        entries: Vec<CachedFile>,
+        /// All paths before this one are told: ask again from it on.
+        next: Option<WirePath>,
     },
     /// Changes were carried out and are durable, but for those listed.
     Changed {

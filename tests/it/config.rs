@@ -115,7 +115,15 @@ fn the_committed_files_are_the_defaults_and_hold_every_key() {
     let files = [
         (
             "server.toml",
-            &["", "[limits]", "[tls]", "[kv]", "[log]", "[[share]]"][..],
+            &[
+                "",
+                "[limits]",
+                "[tls]",
+                "[cache]",
+                "[kv]",
+                "[log]",
+                "[[share]]",
+            ][..],
         ),
         (
             "client.toml",

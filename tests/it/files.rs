@@ -1,5 +1,6 @@
 //! `list`, `get`, `upload`, `delete` and `rename`: a share that is used without being mirrored.
 
+mod cached;
 mod refusals;
 mod resumed;
 mod trees;

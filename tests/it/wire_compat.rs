@@ -15,10 +15,10 @@ use std::fmt::Debug;
 use syncd::model::Fault;
 use syncd::model::limits::{MAX_BODY, MAX_HEADER};
 use syncd::wire::{
-    Code, Content, Continued, Deframer, Failed, FileAnswer, FileAsk, FileRequest, FileResponse,
-    Given, Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest, JoinSecret, KeyAnswer,
-    KeyAsk, KeyEntry, KeyMode, KeyRequest, KeyResponse, ListEntry, ListKind, ListedKey, Op,
-    Request, Response, Unread, Use, Visit, WireBytes, WireTime, encode, schemas,
+    CachedFile, Code, Content, Continued, Deframer, Failed, FileAnswer, FileAsk, FileRequest,
+    FileResponse, Given, Granted, Inspect, Inspected, JoinAnswer, JoinCode, JoinRequest,
+    JoinSecret, KeyAnswer, KeyAsk, KeyEntry, KeyMode, KeyRequest, KeyResponse, ListEntry, ListKind,
+    ListedKey, Op, Request, Response, Unread, Use, Visit, WireBytes, WireTime, encode, schemas,
 };
 
 fn text(text: &str) -> WireBytes {
@@ -266,6 +266,11 @@ fn requests_of_using() -> Vec<(&'static str, Request, Vec<u8>)> {
         bare("file-read", read(0, None, None)),
         bare("file-read-range", read(1 << 40, Some(9), Some("1-2-3"))),
         bare("file-sum", file(sum)),
+        bare("file-cached", file(FileAsk::Cached { first: None })),
+        bare(
+            "file-cached-from",
+            file(FileAsk::Cached { first: Some(raw()) }),
+        ),
         ("file-change", file(change), vec![0xd1; 32]),
         bare("use", usage(None)),
         bare("use-share", usage(Some("photos"))),
@@ -470,6 +475,19 @@ fn responses_of_visits() -> Vec<(&'static str, Response, Vec<u8>)> {
     ]
 }
 
+fn cached() -> FileAnswer {
+    FileAnswer::Cached {
+        entries: vec![CachedFile {
+            path: raw(),
+            size: 9,
+            hits: 3,
+            age_ms: 1500,
+            users: 1,
+        }],
+        next: Some(text("b")),
+    }
+}
+
 /// What minor version 6 brought.
 fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
     let file = |answer| Response::File(Box::new(FileResponse { id: 8, answer }));
@@ -532,6 +550,7 @@ fn responses_of_using() -> Vec<(&'static str, Response, Vec<u8>)> {
         ("file-blocks", file(FileAnswer::Blocks {}), vec![3; 20]),
         ("file-summed", file(summed), vec![7; 32]),
         bare("file-changed", file(changed)),
+        bare("file-cached", file(cached())),
     ]);
     all
 }

@@ -3,10 +3,12 @@
 
 use super::SessionError;
 use super::progress::{EndFlow, Flow};
+use crate::daemon::cache::FileCache;
+use crate::daemon::changes;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::{Held, Refusal};
 use crate::engine::ports::{Store, StoreError};
-use crate::engine::server::{Applied, Change, Group, Stager};
+use crate::engine::server::{Applied, Change, Group, Item, Stager};
 use crate::host::disk::{DiskStore, Staged};
 use crate::host::thread;
 use crate::model::RelPath;
@@ -57,7 +59,7 @@ type Ends = Vec<oneshot::Receiver<Result<(), SessionError>>>;
 
 /// Starts both threads. What they end with.
 pub(super) fn start_committing(
-    held: &Held,
+    (held, files): (&Held, &Arc<FileCache>),
     jobs: mpsc::Receiver<Job>,
     outbox: &Outbox,
     flow: &Arc<Flow>,
@@ -78,6 +80,8 @@ pub(super) fn start_committing(
     };
     let committing = Committing {
         held: held.clone(),
+        files: Arc::clone(files),
+        space: held.share.name().into(),
         handed,
         outbox: outbox.clone(),
         flow: Arc::clone(flow),
@@ -189,6 +193,9 @@ impl Staging {
 /// The thread that brings into view.
 struct Committing {
     held: Held,
+    /// Where files are in memory that may change, and how the share is called there.
+    files: Arc<FileCache>,
+    space: Arc<str>,
     handed: Receiver<Handed>,
     outbox: Outbox,
     flow: Arc<Flow>,
@@ -216,14 +223,20 @@ impl Committing {
                 Work::Group(group) if !group.synced => {
                     let number = group.number;
                     let synced = self.conclude_with(&mut waiting)?;
-                    let applied = self.held.begin(group, &synced)?;
+                    let touched = self.touched(&group);
+                    let applied = self.held.begin(group, &synced);
+                    self.files.forget(&self.space, touched.iter());
+                    let applied = applied?;
                     self.flow.reach(jobs, Some(number));
                     waiting = Some(Waiting { applied, weight });
                 }
                 Work::Group(group) => {
                     self.conclude(&mut waiting)?;
                     let number = group.number;
-                    let answers = self.held.commit(group)?;
+                    let touched = self.touched(&group);
+                    let answers = self.held.commit(group);
+                    self.files.forget(&self.space, touched.iter());
+                    let answers = answers?;
                     self.flow.reach(jobs, Some(number));
                     self.tell(&answers, weight);
                 }
@@ -239,6 +252,18 @@ impl Committing {
                 }
             }
         }
+    }
+
+    /// The paths of a group, if any file is in memory at all.
+    fn touched(&self, group: &Group<Staged>) -> Vec<RelPath> {
+        if self.files.is_empty() {
+            return Vec::new();
+        }
+        let changes = group.items.iter().filter_map(|item| match item {
+            Item::Change(prepared) => Some(&prepared.change),
+            _ => None,
+        });
+        changes.flat_map(changes::touched).cloned().collect()
     }
 
     /// Makes what waits durable and answers it.

@@ -14,6 +14,7 @@ mod upload;
 mod using;
 mod visit;
 
+use crate::daemon::cache::FileCache;
 use crate::daemon::join::Enroller;
 use crate::daemon::keys::Keys;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
@@ -54,6 +55,8 @@ pub struct Terms {
     pub enroller: Option<Arc<Enroller>>,
     /// The keys; none are kept without.
     pub keys: Option<Arc<Keys>>,
+    /// The files that are in memory.
+    pub files: Arc<FileCache>,
 }
 
 /// Why a session ended.
@@ -201,14 +204,19 @@ struct Session {
 }
 
 impl Session {
-    fn start(held: Held, outbox: &Outbox, guest: Guest, window: u64) -> Result<Self, SessionError> {
+    fn start(
+        held: Held,
+        outbox: &Outbox,
+        guest: Guest,
+        (window, files): (u64, &Arc<FileCache>),
+    ) -> Result<Self, SessionError> {
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (uploads, uploads_out) = mpsc::channel(REQUESTS);
         let (recipes, recipes_out) = mpsc::channel::<RecipeJob>(REQUESTS);
         let flow = Arc::new(Flow::default());
         let halt = CancellationToken::new();
         let dead = CancellationToken::new();
-        let mut ends = start_committing(&held, jobs_out, outbox, &flow, &halt, &dead)?;
+        let mut ends = start_committing((&held, files), jobs_out, outbox, &flow, &halt, &dead)?;
         let more = start_uploading(
             (&held, Sums::NotMade),
             uploads_out,

@@ -65,7 +65,7 @@ pub(super) async fn converse<R: AsyncRead + Unpin>(
         let welcome = move || looking.welcome(guest_minor);
         greet(reader, outbox, welcome, (&guest, &held.replaced), shutdown).await?;
         tracing::info!(share = %held.share.title(), "a writer connected");
-        Session::start(held.clone(), outbox, guest, terms.window)?
+        Session::start(held.clone(), outbox, guest, (terms.window, &terms.files))?
             .run(reader, outbox, shutdown)
             .await
     }

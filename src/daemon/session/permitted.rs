@@ -32,7 +32,8 @@ fn of_files(ask: &FileAsk) -> Access {
         FileAsk::Look { .. }
         | FileAsk::List { .. }
         | FileAsk::Read { .. }
-        | FileAsk::Sum { .. } => Access::Read,
+        | FileAsk::Sum { .. }
+        | FileAsk::Cached { .. } => Access::Read,
         FileAsk::Change { .. } => Access::Write,
     }
 }
@@ -198,6 +199,7 @@ mod tests {
             (file(list), read),
             (file(content), read),
             (file(sum), read),
+            (file(FileAsk::Cached { first: None }), read),
             (file(change), write),
         ];
         let get = KeyAsk::Get {

@@ -6,6 +6,7 @@ mod using;
 mod visits;
 
 use super::{SessionError, Terms, serve};
+use crate::daemon::cache::{CacheOptions, FileCache};
 use crate::daemon::keys::Keys;
 use crate::daemon::pump::FrameReader;
 use crate::daemon::share::{Shares, Upkeep};
@@ -28,6 +29,10 @@ use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split}
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+const KEPT: CacheOptions = CacheOptions {
+    max_bytes: 64 * 1024 * 1024,
+    max_entry: 64 * 1024 * 1024,
+};
 const UPKEEP: Upkeep = Upkeep {
     durability: Durability::Full,
     sweep: Duration::from_secs(3600),
@@ -40,6 +45,7 @@ struct Server {
     dir: tempfile::TempDir,
     shares: Arc<Shares>,
     keys: Option<Arc<Keys>>,
+    files: Arc<FileCache>,
     shutdown: CancellationToken,
 }
 
@@ -113,6 +119,7 @@ impl Server {
             dir,
             shares,
             keys: None,
+            files: FileCache::new(KEPT),
             shutdown: CancellationToken::new(),
         }
     }
@@ -132,6 +139,7 @@ impl Server {
             allow_setid: false,
             enroller: None,
             keys: self.keys.clone(),
+            files: Arc::clone(&self.files),
         };
         Peer {
             reader: FrameReader::new(reader),

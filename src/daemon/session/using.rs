@@ -2,6 +2,7 @@
 //! each does one.
 
 mod changing;
+mod content;
 mod files;
 mod keys;
 mod reading;
@@ -11,9 +12,11 @@ use super::open::blocking;
 use super::recipe::RecipeJob;
 use super::upload::UploadJob;
 use super::{Guest, SessionError, Terms, parse, permitted, say, stopping, wire_path};
+use crate::daemon::cache::{FileCache, Key};
 use crate::daemon::keys::Keys;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing};
 use crate::daemon::share::{About, Refusal, Shares, User};
+use crate::model::RelPath;
 use crate::model::limits::KEEPALIVE_SECONDS;
 use crate::wire::{
     BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_USE, Request, Response,
@@ -41,6 +44,8 @@ struct Using {
     runtime: Handle,
     /// The keys, and the name that those of the share go by; empty for the directory itself.
     keys: Option<Arc<Keys>>,
+    /// The files that are in memory.
+    files: Arc<FileCache>,
     space: Arc<str>,
     /// A value that comes in pieces.
     pieces: Arc<Mutex<Option<keys::Pieces>>>,
@@ -73,6 +78,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         begun: Arc::default(),
         runtime: Handle::current(),
         keys: terms.keys.clone(),
+        files: Arc::clone(&terms.files),
         space: guest.share.as_deref().unwrap_or_default().into(),
         pieces: Arc::default(),
     };
@@ -278,6 +284,14 @@ fn begin(
 }
 
 impl Using {
+    /// How a file of the share is called in the cache.
+    fn key(&self, path: &RelPath) -> Key {
+        Key {
+            share: Arc::clone(&self.space),
+            path: path.clone(),
+        }
+    }
+
     /// Leaves an answer with its body for the writer, which may be held up by the line; whether somebody takes it.
     fn answer(&self, answer: &Response, body: impl Into<bytes::Bytes>) -> bool {
         let send = self.outbox.bulk.send(Outgoing::new(answer, body));

@@ -298,6 +298,12 @@ impl Share {
         self.name.as_deref().unwrap_or("the directory itself")
     }
 
+    /// Its name; empty for the directory itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     /// What the status says.
     #[must_use]
     pub fn status(&self) -> ShareStatus {

@@ -3,7 +3,7 @@
 
 use super::Using;
 use super::files::{failed, response};
-use crate::daemon::changes;
+use crate::daemon::changes::{self, touched};
 use crate::daemon::session::SessionError;
 use crate::daemon::session::progress::Flow;
 use crate::daemon::share::{Refusal, is_bare};
@@ -124,10 +124,18 @@ fn carried_out(using: &Using, id: u64, changing: Changing) -> Result<Outcome, Re
     let mut stager = Stager::new(Arc::clone(held.share.store()));
     let mut take = |upload| flow.as_ref()?.take_upload(upload);
     // Nothing is copied, so nothing is waited for.
+    let touched: Vec<RelPath> = changes
+        .iter()
+        .flatten()
+        .flat_map(touched)
+        .cloned()
+        .collect();
     stager.add((id, u64::MAX), changes, &mut take, &mut drop);
     let group = stager.finish();
     let given = |store: &DiskStore| holds(&given, store);
-    let answers = match held.change(group, &paths, &given) {
+    let answers = held.change(group, &paths, &given);
+    using.files.forget(&using.space, touched.iter());
+    let answers = match answers {
         Ok(Ok(answers)) => answers,
         Ok(Err(error)) => return Ok(Err(not_given(&error))),
         Err(refusal) => return Ok(Err(refused(refusal))),

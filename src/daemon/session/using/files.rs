@@ -9,8 +9,8 @@ use crate::engine::source::{Found, FoundKind};
 use crate::model::limits::{MAX_HEADER, MAX_LISTING};
 use crate::model::{Fault, Name, RelPath};
 use crate::wire::{
-    Code, FileAnswer, FileAsk, FileRequest, FileResponse, ListEntry, ListKind, Response, Unread,
-    WireBytes, WireTime,
+    CachedFile, Code, FileAnswer, FileAsk, FileRequest, FileResponse, ListEntry, ListKind,
+    Response, Unread, WireBytes, WirePath, WireTime,
 };
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,7 @@ enum What {
     List(RelPath, Option<Name>),
     Read(Wanted),
     Sum(Summing),
+    Cached(Option<RelPath>),
 }
 
 /// Takes a request apart.
@@ -61,6 +62,7 @@ pub(super) fn understood(request: FileRequest) -> Result<Job, SessionError> {
             block,
             seed,
         }),
+        FileAsk::Cached { first } => What::Cached(first.as_ref().map(wire_path).transpose()?),
         FileAsk::Change { .. } => {
             return Err(SessionError::Protocol("a change has a body".to_owned()));
         }
@@ -82,6 +84,7 @@ pub(super) fn answer(using: &Using, job: Job) -> Result<(), Refusal> {
     match &job.what {
         What::Look(path) => told(&|share| looked(share, path)),
         What::List(path, first) => told(&|share| listed(share, path, first.as_ref(), &using.begun)),
+        What::Cached(first) => told(&|share| Ok(cached(using, share, first.as_ref()))),
         What::Read(wanted) => reading::read(using, job.id, wanted),
         What::Sum(wanted) => reading::sum(using, job.id, wanted),
     }
@@ -254,4 +257,35 @@ fn listed(
         next,
         found,
     })
+}
+
+/// The files of the share that are in memory. What changed on the disk meanwhile is forgotten and not told.
+fn cached(using: &Using, share: Option<&Share>, first: Option<&RelPath>) -> FileAnswer {
+    let (mut entries, mut next) = (Vec::new(), None);
+    let mut room = MAX_HEADER as usize - 1024;
+    let shown = using.files.list(&using.space).into_iter();
+    for file in shown.filter(|file| first.is_none_or(|first| *first <= file.path)) {
+        let found = share.and_then(|share| share.store().lstat(&file.path).ok().flatten());
+        if found.is_none_or(|found| reading::version(&found) != file.version) {
+            using
+                .files
+                .forget_version(&using.key(&file.path), &file.version);
+            continue;
+        }
+        let needs = ENTRY_ROOM + 6 * file.path.as_bytes().len();
+        let path = WirePath::from(&file.path);
+        if needs > room || entries.len() == MAX_LISTING {
+            next = Some(path);
+            break;
+        }
+        room -= needs;
+        entries.push(CachedFile {
+            path,
+            size: file.size,
+            hits: file.hits,
+            age_ms: file.age_ms,
+            users: file.users,
+        });
+    }
+    FileAnswer::Cached { entries, next }
 }

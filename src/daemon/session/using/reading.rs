@@ -3,6 +3,7 @@
 //! Whoever reads is held up by the line, not the other way round: a piece waits in a short queue until it is sent.
 
 use super::Using;
+use super::content::{Want, open};
 use super::files::{entry, failed, response};
 use crate::daemon::share::{Refusal, Share};
 use crate::delta::{
@@ -10,8 +11,6 @@ use crate::delta::{
 };
 use crate::engine::ports::StoreError;
 use crate::engine::source::{Found, FoundKind};
-use crate::host::disk::DiskContent;
-use crate::model::limits::MAX_PIECE;
 use crate::model::{Fault, RelPath};
 use crate::wire::FileAnswer;
 use sha2::{Digest as _, Sha256};
@@ -43,16 +42,11 @@ pub(super) fn version(found: &Found) -> String {
     format!("{inode:x}-{size:x}-{ctime:x}-{secs:x}.{nanos:x}")
 }
 
-fn size_of(found: &Found) -> u64 {
+pub(super) fn size_of(found: &Found) -> u64 {
     match found.kind {
         FoundKind::File { size } => size,
         _ => 0,
     }
-}
-
-fn open(share: Option<&Share>, path: &RelPath) -> Result<DiskContent, StoreError> {
-    let share = share.ok_or_else(|| StoreError::changed("there is nothing at the path"))?;
-    share.store().open_content(path)
 }
 
 /// Answers with bytes.
@@ -74,7 +68,9 @@ fn pieces(
     share: Option<&Share>,
     wanted: &Wanted,
 ) -> Result<Option<(FileAnswer, Vec<u8>)>, StoreError> {
-    let content = open(share, &wanted.path)?;
+    let length = wanted.length.unwrap_or(u64::MAX);
+    let want = Want::Bytes(wanted.offset, length);
+    let content = open(using, share, &wanted.path, want)?;
     let (found, version) = (content.found(), version(content.found()));
     if wanted.version.as_ref().is_some_and(|it| *it != version) {
         return Err(StoreError::changed(
@@ -82,23 +78,16 @@ fn pieces(
         ));
     }
     let size = size_of(found);
-    let length = wanted.length.unwrap_or(u64::MAX);
     let end = wanted.offset.saturating_add(length).min(size);
     let whole = wanted.offset == 0 && end == size;
-    let mut sum = whole.then(Sha256::new);
+    let mut sum = (whole && content.sum_is_to_be_made()).then(Sha256::new);
     let mut at = wanted.offset;
     while at < end {
-        let want = usize::try_from(end - at)
-            .unwrap_or(MAX_PIECE)
-            .min(MAX_PIECE);
-        let mut piece = vec![0; want];
-        if content.read_at(&mut piece, at)? < want {
-            return Err(StoreError::changed("it became shorter while it was read"));
-        }
+        let piece = content.piece(at, end - at)?;
         if let Some(sum) = &mut sum {
             sum.update(&piece);
         }
-        at += want as u64;
+        at += piece.len() as u64;
         if !using.answer(&response(id, FileAnswer::Piece {}), piece) {
             return Ok(None);
         }
@@ -108,8 +97,12 @@ fn pieces(
         file: entry(b"", found)?,
         version,
     };
-    let sum = sum.map(|sum| sum.finalize().to_vec());
-    Ok(Some((answer, sum.unwrap_or_default())))
+    let sum = match sum {
+        Some(sum) => sum.finalize().to_vec(),
+        None if whole => content.sum()?.to_vec(),
+        None => Vec::new(),
+    };
+    Ok(Some((answer, sum)))
 }
 
 /// Answers with blocks.
@@ -130,7 +123,7 @@ fn blocks(
     share: Option<&Share>,
     wanted: &Summing,
 ) -> Result<Option<(FileAnswer, Vec<u8>)>, StoreError> {
-    let content = open(share, &wanted.path)?;
+    let content = open(using, share, &wanted.path, Want::Sums)?;
     let found = content.found();
     let size = size_of(found);
     if !is_block_size(wanted.block) || block_count(size, wanted.block).is_err() {
@@ -138,7 +131,7 @@ fn blocks(
         return Err(StoreError::new(Fault::Unrepresentable, message));
     }
     let mut builder = RecipeBuilder::new(wanted.block, wanted.seed);
-    let (mut sum, mut piece) = (Sha256::new(), vec![0; MAX_PIECE]);
+    let mut sum = content.sum_is_to_be_made().then(Sha256::new);
     let (mut at, mut sent) = (0, 0);
     let tell = |blocks: &[Block], sent: &mut usize, least: usize| {
         while let Some(rest) = blocks.get(*sent..).filter(|rest| rest.len() >= least) {
@@ -156,16 +149,12 @@ fn blocks(
         true
     };
     while at < size {
-        let want = usize::try_from(size - at)
-            .unwrap_or(MAX_PIECE)
-            .min(MAX_PIECE);
-        let buffer = piece.get_mut(..want).unwrap_or_default();
-        if content.read_at(buffer, at)? < want {
-            return Err(StoreError::changed("it became shorter while it was read"));
+        let piece = content.piece(at, size - at)?;
+        if let Some(sum) = &mut sum {
+            sum.update(&piece);
         }
-        sum.update(&*buffer);
-        builder.update(buffer);
-        at += want as u64;
+        builder.update(&piece);
+        at += piece.len() as u64;
         if using.halt.is_cancelled() || !tell(builder.blocks(), &mut sent, MAX_BLOCKS_PER_MESSAGE) {
             return Ok(None);
         }
@@ -179,5 +168,9 @@ fn blocks(
         file: entry(b"", found)?,
         version: version(found),
     };
-    Ok(Some((answer, sum.finalize().to_vec())))
+    let sum = match sum {
+        Some(sum) => sum.finalize().to_vec(),
+        None => content.sum()?.to_vec(),
+    };
+    Ok(Some((answer, sum)))
 }

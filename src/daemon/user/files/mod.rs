@@ -11,7 +11,7 @@ mod work;
 pub use get::Target;
 pub use getting::{GetOptions, get};
 pub use names::{Argument, ArgumentError};
-pub use remote::{Entry, EntryKind, Listing, Remote, Unlisted};
+pub use remote::{Cached, Entry, EntryKind, Listing, Remote, Unlisted};
 pub use sending::{SendOptions, Source, upload};
 pub use work::{Done, Event, Progress, Watcher};
 

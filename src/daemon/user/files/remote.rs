@@ -92,6 +92,21 @@ pub struct Listing {
     pub next: Option<Name>,
 }
 
+/// A file that the server keeps in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cached {
+    /// Which.
+    pub path: RelPath,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How often it was served from memory.
+    pub hits: u64,
+    /// Milliseconds since it was read.
+    pub age_ms: u64,
+    /// How many are being served from it.
+    pub users: u64,
+}
+
 /// A share as it is asked over one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Remote<'a>(pub &'a Connection);
@@ -207,6 +222,36 @@ impl Remote<'_> {
         };
         let listing = listing().ok_or_else(|| self.broken())?;
         Ok(found.then_some(listing))
+    }
+
+    /// Some of the files of the share that the server keeps in memory, from a path on, and where to go on.
+    ///
+    /// # Errors
+    /// When the server cannot tell, or the line ended.
+    pub async fn cached(
+        &self,
+        first: Option<&RelPath>,
+    ) -> Result<(Vec<Cached>, Option<RelPath>), FileError> {
+        let first = first.map(WirePath::from);
+        let mut answers = self.ask(FileAsk::Cached { first }, Vec::new()).await?;
+        let (FileAnswer::Cached { entries, next }, _) = self.said(&mut answers).await? else {
+            return Err(self.broken());
+        };
+        let entries = entries.into_iter().map(|file| {
+            Some(Cached {
+                path: file.path.path().ok()?,
+                size: file.size,
+                hits: file.hits,
+                age_ms: file.age_ms,
+                users: file.users,
+            })
+        });
+        let entries: Option<Vec<Cached>> = entries.collect();
+        let next = next.map(|next| next.path()).transpose();
+        match (entries, next) {
+            (Some(entries), Ok(next)) => Ok((entries, next)),
+            _ => Err(self.broken()),
+        }
     }
 
     /// Has changes carried out, all or, where something is not as they are based on, none.
