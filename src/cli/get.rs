@@ -15,6 +15,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   syncd get 'photos/*.jpg' pictures   several into a directory; quoted, so that the share's names are meant
   syncd get --recursive photos .
   syncd get backup.tar - | tar x      to standard output
+  syncd get --server a:7440 --server b:7440 big.iso
+                                      from both, and from one if the other dies
   syncd get big.iso > sums && sha256sum -c sums";
 
 /// Arguments of `syncd get`.
@@ -74,9 +76,9 @@ pub fn run(arguments: GetArguments, overrides: &log::Overrides) -> Result<(), Re
     };
     let target = move || streams.then(|| Target::Stream(render::stream()));
     using::run(arguments.using, overrides, |way, stop| async move {
-        let (way, server) = (&way, using::only(&way)?);
+        let way = &way;
         show.watch(&stop, |watcher| async move {
-            files::get((way, server), options, target, &watcher).await
+            files::get(way, options, target, &watcher).await
         })
         .await
     })

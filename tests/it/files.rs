@@ -3,6 +3,7 @@
 mod cached;
 mod refusals;
 mod resumed;
+mod several;
 mod trees;
 
 use crate::support::daemon::Daemon;

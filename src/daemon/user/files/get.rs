@@ -3,8 +3,9 @@
 //! What is there of it already is compared block by block with what the server has, and not asked for again.
 
 mod blocks;
+mod spread;
 
-use super::work::{Done, Work};
+use super::work::{Done, Work, silent};
 use super::{Entry, EntryKind, FileError, Remote};
 use crate::daemon::user::Answers;
 use crate::host::local::{self, Kind, LocalFile, Partial, Replace};
@@ -14,6 +15,7 @@ use crate::wire::{FileAnswer, FileAsk, ListEntry, WirePath};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How often a file that changes while it is fetched is begun again with what it has become.
 const ATTEMPTS: usize = 5;
@@ -91,11 +93,28 @@ impl Fetch<'_> {
 
     /// The next answer; none once everything was stopped.
     fn said(&self, answers: &mut Answers) -> Result<(FileAnswer, bytes::Bytes), FileError> {
+        self.said_after(answers, Duration::ZERO)
+    }
+
+    /// The same from a server that has some work to do before it says something.
+    fn said_after(
+        &self,
+        answers: &mut Answers,
+        work: Duration,
+    ) -> Result<(FileAnswer, bytes::Bytes), FileError> {
         let share = self.share();
+        let patience = self.work.patience();
+        let silence = async {
+            match patience {
+                Some(patience) => tokio::time::sleep(patience + work).await,
+                None => std::future::pending().await,
+            }
+        };
         self.work.runtime.block_on(async {
             tokio::select! {
                 said = share.said(answers) => said,
                 () = self.work.watcher.stop.cancelled() => Err(FileError::Stopped),
+                () = silence => Err(silent(self.work.connection.server()).into()),
             }
         })
     }
@@ -219,7 +238,10 @@ impl Fetch<'_> {
         let failed = || FileError::local("write", partial.path());
         let mut moved = 0;
         for attempt in 1.. {
-            let filled = if partial.size().map_err(failed())? == 0 {
+            let lines = self.lines();
+            let filled = if lines.len() > 1 {
+                self.spread(partial, &lines, &mut moved)
+            } else if partial.size().map_err(failed())? == 0 {
                 self.whole(partial, &mut moved)
             } else {
                 self.rest(partial, &mut moved)

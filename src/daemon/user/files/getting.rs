@@ -2,7 +2,7 @@
 
 use super::get::Target;
 use super::names::Argument;
-use super::work::{Task, WAITING, Watcher, carry_out, close};
+use super::work::{Servers, Task, WAITING, Watcher, carry_out, close};
 use super::{Entry, EntryKind, FileError, Remote};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
@@ -32,19 +32,23 @@ fn other<T>(message: impl Into<String>) -> Result<T, FileError> {
     Err(FileError::Other(message.into()))
 }
 
-/// Fetches files. What could not be done is told to the watcher.
+/// Fetches files, from all servers that have them. What could not be done is told to the watcher.
 ///
 /// # Errors
-/// When there is no connection.
+/// When there is no connection to any server.
 pub async fn get(
-    (way, server): (&Arc<Way>, &str),
+    way: &Arc<Way>,
     options: GetOptions,
     target: impl FnOnce() -> Option<Target>,
     watcher: &Watcher,
 ) -> Result<(), ClientError> {
-    let connection = Arc::new(way.connect(server).await?);
+    let servers = Servers {
+        way: Arc::clone(way),
+        names: way.servers().into(),
+        jobs: options.jobs,
+    };
+    let connection = Arc::new(servers.first().await?);
     let (tasks, queue) = mpsc::channel(WAITING);
-    let jobs = options.jobs;
     let mut getting = Getting {
         connection: &connection,
         options,
@@ -63,7 +67,7 @@ pub async fn get(
         drop(tasks);
         directories
     };
-    let work = carry_out((way, server), &connection, (jobs, queue), watcher);
+    let work = carry_out(&servers, &connection, queue, watcher);
     let (directories, ()) = tokio::join!(walk, work);
     close(connection).await;
     for (path, entry) in directories.into_iter().rev() {

@@ -1,7 +1,7 @@
 //! Which files are to be sent, with their directories: what the arguments of `upload` come to.
 
 use super::names::Argument;
-use super::work::{Task, WAITING, Watcher, carry_out, close};
+use super::work::{Servers, Task, WAITING, Watcher, carry_out, close};
 use super::{EntryKind, FileError, Remote};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
@@ -77,7 +77,11 @@ pub async fn upload(
 ) -> Result<(), ClientError> {
     let connection = Arc::new(way.connect(server).await?);
     let (tasks, queue) = mpsc::channel(WAITING);
-    let jobs = options.jobs;
+    let servers = Servers {
+        way: Arc::clone(way),
+        names: [server.to_owned()].into(),
+        jobs: options.jobs,
+    };
     let sending = Sending {
         connection: &connection,
         remote: options.remote.clone(),
@@ -86,7 +90,7 @@ pub async fn upload(
         tasks,
         watcher,
     };
-    let work = carry_out((way, server), &connection, (jobs, queue), watcher);
+    let work = carry_out(&servers, &connection, queue, watcher);
     let walk = sending.all(options.sources);
     let ((), ()) = tokio::join!(walk, work);
     close(connection).await;

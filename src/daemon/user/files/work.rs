@@ -3,17 +3,22 @@
 use super::get::{self, Target};
 use super::send;
 use super::{FileError, Source};
+use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
 use crate::host::local::Replace;
 use crate::model::RelPath;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// How long a server may say nothing while another one could be asked.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Files that wait for a worker at most.
 pub(super) const WAITING: usize = 256;
 
@@ -119,6 +124,26 @@ impl Task {
         }
     }
 
+    /// The same task once more, where it can be done again.
+    fn again(&self) -> Option<impl Fn() -> Self + use<>> {
+        let Self::Get {
+            remote,
+            size,
+            target: Target::Path(path),
+            replace,
+        } = self
+        else {
+            return None;
+        };
+        let (remote, size, path, replace) = (remote.clone(), *size, path.clone(), *replace);
+        Some(move || Self::Get {
+            remote: remote.clone(),
+            size,
+            target: Target::Path(path.clone()),
+            replace,
+        })
+    }
+
     /// Which path a failure is about.
     fn shown(&self) -> String {
         match self {
@@ -128,15 +153,82 @@ impl Task {
     }
 }
 
+/// The servers of a transfer, and how many lines it may have.
+#[derive(Clone, Debug)]
+pub(super) struct Servers {
+    pub(super) way: Arc<Way>,
+    /// One or more; files come from any of them, and go to the first.
+    pub(super) names: Arc<[String]>,
+    pub(super) jobs: usize,
+}
+
+impl Servers {
+    /// How long a server may say nothing, if there is another one to ask instead.
+    fn patience(&self) -> Option<Duration> {
+        (self.names.len() > 1).then_some(PATIENCE)
+    }
+
+    /// A connection to one of them.
+    pub(super) async fn connect(&self, server: &str) -> Result<Connection, ClientError> {
+        let connect = self.way.connect(server);
+        let Some(patience) = self.patience() else {
+            return connect.await;
+        };
+        let connected = timeout(patience, connect).await;
+        connected.unwrap_or_else(|_| Err(silent(server)))
+    }
+
+    /// A connection to the first that can be reached.
+    pub(super) async fn first(&self) -> Result<Connection, ClientError> {
+        let mut names = self.names.iter().peekable();
+        loop {
+            let server = names.next().map_or("", String::as_str);
+            match self.connect(server).await {
+                Err(error) if names.peek().is_some() => tracing::warn!("{error}: another is asked"),
+                connected => return connected,
+            }
+        }
+    }
+}
+
+/// The error of a server that says nothing.
+pub(super) fn silent(server: &str) -> ClientError {
+    ClientError::Lost {
+        server: server.to_owned(),
+        reason: format!("it said nothing for {} s", PATIENCE.as_secs()),
+    }
+}
+
 /// What a thread has that moves one file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Work {
     pub(super) connection: Arc<Connection>,
+    pub(super) servers: Servers,
     pub(super) runtime: Handle,
     pub(super) watcher: Watcher,
 }
 
 impl Work {
+    /// The same over a line of its own.
+    pub(super) fn to(&self, server: &str) -> Result<Self, FileError> {
+        let connect = self.servers.connect(server);
+        let connection = self.runtime.block_on(async {
+            tokio::select! {
+                connection = connect => Ok(connection?),
+                () = self.watcher.stop.cancelled() => Err(FileError::Stopped),
+            }
+        })?;
+        Ok(Self {
+            connection: Arc::new(connection),
+            ..self.clone()
+        })
+    }
+
+    /// How long the server may say nothing, if there is another one to ask instead.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.servers.patience()
+    }
+
     /// Whether to end now.
     pub(super) fn check(&self) -> Result<(), FileError> {
         if self.watcher.stop.is_cancelled() {
@@ -172,17 +264,16 @@ impl Work {
 /// Carries out what comes until nothing does, so many at a time. Each worker but the first opens a connection of its own
 /// when it has something to do: one connection is written by one thread.
 pub(super) async fn carry_out(
-    (way, server): (&Arc<Way>, &str),
+    servers: &Servers,
     first: &Arc<Connection>,
-    (jobs, tasks): (usize, mpsc::Receiver<Task>),
+    tasks: mpsc::Receiver<Task>,
     watcher: &Watcher,
 ) {
     let tasks = Arc::new(Mutex::new(tasks));
     let mut workers = JoinSet::new();
-    for number in 0..jobs.max(1) {
+    for number in 0..servers.jobs.max(1) {
         let worker = Worker {
-            way: Arc::clone(way),
-            server: server.to_owned(),
+            servers: servers.clone(),
             first: Arc::clone(first),
             own: (number == 0).then(|| Arc::clone(first)),
             tasks: Arc::clone(&tasks),
@@ -194,8 +285,7 @@ pub(super) async fn carry_out(
 }
 
 struct Worker {
-    way: Arc<Way>,
-    server: String,
+    servers: Servers,
     first: Arc<Connection>,
     own: Option<Arc<Connection>>,
     tasks: Arc<Mutex<mpsc::Receiver<Task>>>,
@@ -211,8 +301,7 @@ impl Worker {
                 task = next => task,
             };
             let Some(task) = task else { break };
-            let connection = self.connection().await;
-            self.one(connection, task).await;
+            self.one(task).await;
         }
         if let Some(own) = self.own.take()
             && let Ok(own) = Arc::try_unwrap(own)
@@ -224,35 +313,26 @@ impl Worker {
     /// The own connection; where none can be had, the first one does for both.
     async fn connection(&mut self) -> Arc<Connection> {
         if self.own.is_none() {
-            let own = self.way.connect(&self.server).await;
+            let own = self.servers.connect(self.first.server()).await;
             self.own = Some(own.map_or_else(|_| Arc::clone(&self.first), Arc::new));
         }
         self.own.clone().unwrap_or_else(|| Arc::clone(&self.first))
     }
 
-    async fn one(&self, connection: Arc<Connection>, task: Task) {
+    async fn one(&mut self, task: Task) {
         let (path, remote) = (task.shown(), task.remote().clone());
         let size = match &task {
             Task::Get { size, .. } => Some(*size),
             Task::Send { source, .. } => source.size(),
         };
-        drop(
-            self.watcher
-                .events
-                .send(Event::Begun { remote, size })
-                .await,
-        );
-        let work = Work {
-            connection,
-            runtime: Handle::current(),
-            watcher: self.watcher.clone(),
-        };
-        let done = tokio::task::spawn_blocking(move || work.carry_out(task)).await;
-        let done = done.unwrap_or_else(|_| {
-            Err(FileError::Other(
-                "a part of the program failed unexpectedly".to_owned(),
-            ))
-        });
+        let begun = Event::Begun { remote, size };
+        drop(self.watcher.events.send(begun).await);
+        let again = task.again();
+        let connection = self.connection().await;
+        let mut done = self.over(connection, task).await;
+        if let Some(again) = again {
+            done = self.elsewhere(done, again).await;
+        }
         self.watcher
             .progress
             .done_files
@@ -262,6 +342,49 @@ impl Worker {
             Err(FileError::Stopped) => {}
             Err(error) => self.watcher.failed(path, error).await,
         }
+    }
+
+    /// Carries a task out over a connection.
+    async fn over(&self, connection: Arc<Connection>, task: Task) -> Result<Done, FileError> {
+        let work = Work {
+            connection,
+            servers: self.servers.clone(),
+            runtime: Handle::current(),
+            watcher: self.watcher.clone(),
+        };
+        let done = tokio::task::spawn_blocking(move || work.carry_out(task)).await;
+        done.unwrap_or_else(|_| {
+            Err(FileError::Other(
+                "a part of the program failed unexpectedly".to_owned(),
+            ))
+        })
+    }
+
+    /// Goes on with the other servers in turn after a line was lost. What is here already is not fetched again.
+    async fn elsewhere(
+        &mut self,
+        mut done: Result<Done, FileError>,
+        again: impl Fn() -> Task,
+    ) -> Result<Done, FileError> {
+        let names = Arc::clone(&self.servers.names);
+        for server in names.iter() {
+            let Err(FileError::Line(error)) = &done else {
+                break;
+            };
+            if self.own.as_ref().is_some_and(|own| own.server() == server) {
+                continue;
+            }
+            tracing::warn!("{error}: {server} is asked instead");
+            match self.servers.connect(server).await {
+                Ok(own) => {
+                    let own = Arc::new(own);
+                    self.own = Some(Arc::clone(&own));
+                    done = self.over(own, again()).await;
+                }
+                Err(error) => done = Err(error.into()),
+            }
+        }
+        done
     }
 }
 

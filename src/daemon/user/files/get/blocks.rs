@@ -11,24 +11,36 @@ use crate::wire::{FileAnswer, FileAsk, WirePath};
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 /// Bytes that are asked for in one range at most.
-const RANGE: u64 = 16 * 1024 * 1024;
+pub(super) const RANGE: u64 = 16 * 1024 * 1024;
 /// Ranges that are asked for ahead.
-const AHEAD: usize = 2;
+pub(super) const AHEAD: usize = 2;
+/// What a server's disk reads at least, in bytes a second.
+const SLOWEST: u64 = 100_000_000;
 
 /// What a file of the server is, block by block.
 pub(super) struct Summed {
     pub(super) whole: Whole,
     pub(super) version: String,
-    recipe: Recipe,
+    pub(super) recipe: Recipe,
 }
 
 impl Fetch<'_> {
     /// Asks what the file is, block by block.
     pub(super) fn sum(&self) -> Result<Summed, FileError> {
-        let block = block_size(self.size);
+        self.sum_in(self.kind())
+    }
+
+    /// Blocks that suit the file, and a seed that nobody knows before.
+    pub(super) fn kind(&self) -> (u32, u64) {
         let seed = random::bytes::<8>().map_or(1, u64::from_le_bytes);
+        (block_size(self.size), seed)
+    }
+
+    /// Asks what the file is in blocks of a size, with a seed.
+    pub(super) fn sum_in(&self, (block, seed): (u32, u64)) -> Result<Summed, FileError> {
         let mut answers = self.ask(FileAsk::Sum {
             path: WirePath::from(self.remote),
             block,
@@ -36,7 +48,9 @@ impl Fetch<'_> {
         })?;
         let mut packed = Vec::new();
         loop {
-            match self.said(&mut answers)? {
+            // It may read all of the file first.
+            let work = Duration::from_secs(self.size / SLOWEST);
+            match self.said_after(&mut answers, work)? {
                 (FileAnswer::Blocks {}, body) => {
                     packed.extend_from_slice(&body);
                     if (packed.len() / BLOCK_BYTES) as u64 > MAX_BLOCKS {
@@ -66,7 +80,7 @@ impl Fetch<'_> {
         let failed = || FileError::local("write", partial.path());
         let summed = self.sum()?;
         let size = size_of(&summed.whole.entry);
-        let missing = self.missing(partial, &summed.recipe)?;
+        let missing = self.missing(partial, &summed.recipe, RANGE)?;
         partial.set_size(size).map_err(failed())?;
         let lacking: u64 = missing.iter().map(|range| range.end - range.start).sum();
         self.work.count(size.saturating_sub(lacking));
@@ -94,7 +108,7 @@ impl Fetch<'_> {
     }
 
     /// Takes one range in, whose blocks must be those that were told.
-    fn range(
+    pub(super) fn range(
         &self,
         partial: &Partial,
         recipe: &Recipe,
@@ -129,7 +143,12 @@ impl Fetch<'_> {
     }
 
     /// The ranges that what is here lacks or has otherwise, none longer than is asked for at once.
-    fn missing(&self, partial: &Partial, recipe: &Recipe) -> Result<Vec<Range<u64>>, FileError> {
+    pub(super) fn missing(
+        &self,
+        partial: &Partial,
+        recipe: &Recipe,
+        longest: u64,
+    ) -> Result<Vec<Range<u64>>, FileError> {
         let failed = || FileError::local("read", partial.path());
         let there = partial.size().map_err(failed())?.min(recipe.size());
         let mut builder = RecipeBuilder::new(recipe.block(), recipe.seed());
@@ -156,7 +175,7 @@ impl Fetch<'_> {
             }
             let end = recipe.size().min(start + u64::from(recipe.block()));
             match missing.last_mut() {
-                Some(last) if last.end == start && end - last.start <= RANGE => last.end = end,
+                Some(last) if last.end == start && end - last.start <= longest => last.end = end,
                 _ => missing.push(start..end),
             }
         }
@@ -165,7 +184,7 @@ impl Fetch<'_> {
 }
 
 /// The SHA-256 of what is stored.
-fn stored_sum(
+pub(super) fn stored_sum(
     partial: &Partial,
     size: u64,
     check: &dyn Fn() -> Result<(), FileError>,
