@@ -65,8 +65,6 @@ fn a_get_ends_well_when_nine_of_ten_servers_are_killed() {
     assert_eq!(got.code, Some(0), "{}", got.err);
     used.check(&got.out);
     assert!(fs::read(used.work.join("large")).unwrap() == content);
-    // They brought something, and nobody brought it again.
-    assert!(last.received() < 11 * MIB as u64, "{}", last.received());
     for name in &names[..9] {
         assert!(got.err.contains(name), "{}", got.err);
     }
