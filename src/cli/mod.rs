@@ -5,6 +5,7 @@
 
 mod accept;
 mod ask;
+mod bench;
 mod cached;
 mod certs;
 mod clients;
@@ -126,6 +127,8 @@ enum Command {
     Revoke(revoke::RevokeArguments),
     /// Make certificates of your own, for `[tls]` in the settings
     Certs(certs::CertsArguments),
+    /// Make data sets, and measure with them
+    Bench(bench::BenchArguments),
     /// Mirror a small tree with a real server and a real client in this terminal
     Demo,
     /// Print the completions of a shell
@@ -181,6 +184,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
         Command::Clients(arguments) => clients::run(&arguments),
         Command::Revoke(arguments) => revoke::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
+        Command::Bench(arguments) => bench::run(arguments, &overrides),
         Command::Demo => demo::run(&overrides),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),

@@ -14,7 +14,7 @@ use crate::host::pki::Lifetimes;
 use clap::Args;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 /// Arguments of `syncd server`.
@@ -39,6 +39,23 @@ pub fn run(arguments: ServerArguments, overrides: &log::Overrides) -> Result<(),
     let (options, log) = merge(arguments)?;
     log::start(&log, overrides)?;
     runtime::run(|stop| serve(options, announce, stop))
+}
+
+/// What a server has by default, for its own machine and on any port.
+///
+/// # Errors
+/// When the path is none.
+pub fn for_itself(directory: &Path) -> Result<ServerOptions, Report> {
+    let arguments = ServerArguments {
+        directory: directory.to_owned(),
+        config: None,
+        listen: None,
+    };
+    let (options, _) = merge(arguments)?;
+    Ok(ServerOptions {
+        listen: "127.0.0.1:0".to_owned(),
+        ..options
+    })
 }
 
 /// Defaults, file, environment, arguments: the later wins.
@@ -132,7 +149,20 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Report> {
     let dirs = Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))?;
-    let server = Server::prepare(options, &dirs)
+    serve_in(options, &dirs, ready, stop).await
+}
+
+/// The same, with its state elsewhere.
+///
+/// # Errors
+/// Whatever stops the server.
+pub async fn serve_in(
+    options: ServerOptions,
+    dirs: &Dirs,
+    ready: impl FnOnce(Listening) -> Result<(), Report>,
+    stop: CancellationToken,
+) -> Result<(), Report> {
+    let server = Server::prepare(options, dirs)
         .await
         .map_err(|error| explain(&error))?;
     ready(Listening {

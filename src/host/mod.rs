@@ -24,6 +24,7 @@ pub mod pem;
 pub mod pending;
 pub mod pki;
 pub mod private;
+pub mod process;
 pub mod random;
 pub mod recipes;
 pub mod rights;

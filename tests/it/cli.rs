@@ -25,6 +25,7 @@ fn help_and_version_go_to_standard_output() {
         "clients",
         "revoke",
         "certs",
+        "bench",
         "demo",
         "completions",
         "man",

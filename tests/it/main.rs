@@ -10,6 +10,7 @@
 )]
 
 mod asking;
+mod bench;
 mod brake;
 mod cli;
 mod config;
