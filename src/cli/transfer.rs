@@ -189,10 +189,10 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     bar.tick();
 }
 
-/// How many files are moved at a time when nobody says.
+/// How many files are moved at a time when nobody says: some wait for a disk while others keep the processors busy.
 pub(super) fn jobs(wanted: Option<usize>) -> usize {
     let machine = std::thread::available_parallelism().map_or(2, usize::from);
-    wanted.unwrap_or_else(|| machine.clamp(2, 8))
+    wanted.unwrap_or_else(|| machine.saturating_mul(2).clamp(4, 8))
 }
 
 /// Files at a time that may be asked for.

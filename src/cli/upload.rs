@@ -28,7 +28,7 @@ pub struct UploadArguments {
     /// Send directories with all below them
     #[arg(short, long)]
     recursive: bool,
-    /// Files at a time, 1 to 64 (default: as many as the machine has processors, 2 to 8)
+    /// Files at a time, 1 to 64 (default: twice as many as the machine has processors, 4 to 8)
     #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
     jobs: Option<usize>,
     /// Replace files that are there with another content

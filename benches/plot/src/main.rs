@@ -154,13 +154,21 @@ fn panel(each: Vec<(f64, f64)>, middle: Vec<(f64, f64)>, color: &str) -> Vec<Plo
 
 fn layout(plots: &[Plot], title: &str, unit: &str, others: &[(String, f64)]) -> Layout {
     let highest = others.iter().map(|(_, value)| *value);
-    let highest = plots.iter().filter_map(top).chain(highest).fold(0.0, f64::max);
+    let highest = points(plots)
+        .map(|(_, y)| y)
+        .chain(highest)
+        .fold(0.0, f64::max);
+    let across = points(plots).map(|(x, _)| x);
+    let (least, most) = across.fold((f64::MAX, f64::MIN), |(least, most), x| {
+        (least.min(x), most.max(x))
+    });
     let jobs = TickFormat::Custom(Arc::new(|at: f64| format!("{:.0}", at.exp2())));
     let mut layout = Layout::auto_from_plots(plots)
-        .with_title(title)
-        .with_title_size(16)
+        .with_title(format!("{title} ({unit})"))
+        .with_title_size(15)
         .with_x_label("files at a time (--jobs)")
-        .with_y_label(unit)
+        .with_x_axis_min(least - 0.2)
+        .with_x_axis_max(most + 0.2)
         .with_label_size(14)
         .with_tick_size(12)
         .with_x_tick_step(1.0)
@@ -180,12 +188,11 @@ fn layout(plots: &[Plot], title: &str, unit: &str, others: &[(String, f64)]) -> 
     layout
 }
 
-/// The highest value that is drawn.
-fn top(plot: &Plot) -> Option<f64> {
-    let values: Vec<f64> = match plot {
-        Plot::Line(line) => line.data.iter().map(|point| point.y).collect(),
-        Plot::Scatter(dots) => dots.data.iter().map(|point| point.y).collect(),
+/// All that is drawn.
+fn points(plots: &[Plot]) -> impl Iterator<Item = (f64, f64)> {
+    plots.iter().flat_map(|plot| match plot {
+        Plot::Line(line) => line.data.iter().map(|point| (point.x, point.y)).collect(),
+        Plot::Scatter(dots) => dots.data.iter().map(|point| (point.x, point.y)).collect(),
         _ => Vec::new(),
-    };
-    values.into_iter().reduce(f64::max)
+    })
 }

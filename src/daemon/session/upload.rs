@@ -19,8 +19,11 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short.
-const PUSH_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short: the disk works while the
+/// next pieces come.
+const PUSH_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that may be left to push out at the end of an upload while others go on; for more, all wait.
+const REST_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes that are pushed out at the end of an upload, before it is used.
 const SOON_BYTES: u64 = 1024 * 1024;
 /// Bytes after which the peer is told of what was written, also when more is waiting.
@@ -253,7 +256,7 @@ impl Uploading {
         self.tell_written();
         // Small edits wait for the group in which this one is made durable: not much may be left to do then.
         let left = open.growing.size() - open.pushed;
-        if left >= PUSH_BYTES {
+        if left >= REST_BYTES {
             open.growing.flusher()();
         } else if left >= SOON_BYTES {
             // A full queue means that the disk has enough to do.
