@@ -106,20 +106,14 @@ fn figure(measured: &Measured, reference: &[(String, f64)]) -> Figure {
         middle(|row| row.mb_per_second),
         RATE,
     );
-    let others = |value: &dyn Fn(f64) -> f64| -> Vec<(String, f64)> {
-        let others = reference.iter();
-        others
-            .map(|(name, seconds)| (name.clone(), value(*seconds)))
-            .collect()
-    };
+    // The colours say in the second panel what the names say in the first, where there is more room.
+    let rates = reference.iter();
+    let rates: Vec<(String, f64)> = rates
+        .map(|(_, seconds)| (String::new(), megabytes / seconds))
+        .collect();
     let layouts = vec![
-        layout(&time, "time", "seconds", &others(&|seconds| seconds)),
-        layout(
-            &rate,
-            "throughput",
-            "MB/s",
-            &others(&|seconds| megabytes / seconds),
-        ),
+        layout(&time, "time", "seconds", reference),
+        layout(&rate, "throughput", "MB/s", &rates),
     ];
     let title = format!(
         "syncd upload: {} files, {megabytes:.0} MB, {} processors, median of {rounds}",
@@ -177,13 +171,14 @@ fn layout(plots: &[Plot], title: &str, unit: &str, others: &[(String, f64)]) -> 
         .with_y_axis_max(highest * 1.12)
         .with_legend_position(LegendPosition::InsideBottomRight);
     for ((name, value), color) in others.iter().zip(OTHERS.iter().cycle()) {
-        layout = layout.with_reference_line(
-            ReferenceLine::horizontal(*value)
-                .with_color(*color)
-                .with_stroke_width(1.5)
-                .with_dasharray("6 4")
-                .with_label(name.clone()),
-        );
+        let mut line = ReferenceLine::horizontal(*value)
+            .with_color(*color)
+            .with_stroke_width(1.5)
+            .with_dasharray("6 4");
+        if !name.is_empty() {
+            line = line.with_label(name.clone());
+        }
+        layout = layout.with_reference_line(line);
     }
     layout
 }

@@ -276,3 +276,30 @@ async fn timed(mut queue: mpsc::Receiver<Event>) -> Result<Vec<Duration>, Report
     using::conclude(&failures, "could not be sent")?;
     Ok(times)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::DataSet;
+    use tokio_util::sync::CancellationToken;
+
+    #[test]
+    fn a_wrong_byte_on_the_server_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sent, held) = (dir.path().join("sent"), dir.path().join("held"));
+        for directory in [&sent, &held] {
+            std::fs::create_dir_all(directory.join("below")).unwrap();
+            std::fs::write(directory.join("below/file"), "content").unwrap();
+        }
+        let stop = CancellationToken::new();
+        let data = DataSet::read(sent, &stop).unwrap();
+        assert_eq!((data.amount.files, data.amount.bytes), (1, 7));
+        data.verify(&held, &stop).unwrap();
+        std::fs::write(held.join("below/file"), "cOntent").unwrap();
+        let found = data.verify(&held, &stop).unwrap_err();
+        assert!(found.text().contains("another `below/file`"));
+        std::fs::remove_file(held.join("below/file")).unwrap();
+        assert!(data.verify(&held, &stop).is_err());
+        stop.cancel();
+        assert!(data.verify(&held, &stop).is_err());
+    }
+}

@@ -19,11 +19,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short: the disk works while the
-/// next pieces come.
-const PUSH_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes that may be left to push out at the end of an upload while others go on; for more, all wait.
-const REST_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short.
+const PUSH_BYTES: u64 = 16 * 1024 * 1024;
+/// The same for those who do not mirror: each file is waited for, so the disk works while the next pieces come.
+const PUSH_EARLY_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that are pushed out at the end of an upload, before it is used.
 const SOON_BYTES: u64 = 1024 * 1024;
 /// Bytes after which the peer is told of what was written, also when more is waiting.
@@ -213,6 +212,10 @@ impl Uploading {
     /// One piece. It is unpacked here, one at a time: what waits in the queue and what the windows count is as it came.
     fn data(&mut self, upload: u64, body: &[u8], zstd: Option<u32>) -> Result<(), SessionError> {
         let mut ended = None;
+        let push_bytes = match self.sums {
+            Sums::Made => PUSH_EARLY_BYTES,
+            Sums::NotMade => PUSH_BYTES,
+        };
         // One that failed or was given up is not there any more; its pieces count as written.
         if let Some(open) = self.open.get_mut(&upload) {
             let unpacked = zstd
@@ -220,7 +223,7 @@ impl Uploading {
                 .transpose();
             let unpacked = unpacked.map_err(|error| SessionError::Protocol(error.to_string()))?;
             match open.growing.piece(unpacked.as_deref().unwrap_or(body)) {
-                Ok(()) if open.growing.size() - open.pushed >= PUSH_BYTES => {
+                Ok(()) if open.growing.size() - open.pushed >= push_bytes => {
                     if self.push.try_send(open.growing.flusher()).is_ok() {
                         open.pushed = open.growing.size();
                     }
@@ -256,7 +259,7 @@ impl Uploading {
         self.tell_written();
         // Small edits wait for the group in which this one is made durable: not much may be left to do then.
         let left = open.growing.size() - open.pushed;
-        if left >= REST_BYTES {
+        if left >= PUSH_BYTES {
             open.growing.flusher()();
         } else if left >= SOON_BYTES {
             // A full queue means that the disk has enough to do.
