@@ -21,8 +21,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Bytes after which what was written of an upload is pushed out, so that the sync at its end is short.
 const PUSH_BYTES: u64 = 16 * 1024 * 1024;
-/// The same for those who do not mirror: each file is waited for, so the disk works while the next pieces come.
-const PUSH_EARLY_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes that are pushed out at the end of an upload, before it is used.
 const SOON_BYTES: u64 = 1024 * 1024;
 /// Bytes after which the peer is told of what was written, also when more is waiting.
@@ -212,10 +210,6 @@ impl Uploading {
     /// One piece. It is unpacked here, one at a time: what waits in the queue and what the windows count is as it came.
     fn data(&mut self, upload: u64, body: &[u8], zstd: Option<u32>) -> Result<(), SessionError> {
         let mut ended = None;
-        let push_bytes = match self.sums {
-            Sums::Made => PUSH_EARLY_BYTES,
-            Sums::NotMade => PUSH_BYTES,
-        };
         // One that failed or was given up is not there any more; its pieces count as written.
         if let Some(open) = self.open.get_mut(&upload) {
             let unpacked = zstd
@@ -223,7 +217,7 @@ impl Uploading {
                 .transpose();
             let unpacked = unpacked.map_err(|error| SessionError::Protocol(error.to_string()))?;
             match open.growing.piece(unpacked.as_deref().unwrap_or(body)) {
-                Ok(()) if open.growing.size() - open.pushed >= push_bytes => {
+                Ok(()) if open.growing.size() - open.pushed >= PUSH_BYTES => {
                     if self.push.try_send(open.growing.flusher()).is_ok() {
                         open.pushed = open.growing.size();
                     }
