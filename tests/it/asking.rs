@@ -195,7 +195,7 @@ fn the_status_for_machines_has_its_fields() {
     };
     expect(
         server,
-        "role directory listen server_id shares clients keys",
+        "role directory listen server_id shares clients keys cache",
     );
     expect(
         &server["shares"][0],
