@@ -226,7 +226,7 @@ fn shown_of(shown: usize, total: u64) -> String {
     }
 }
 
-/// `1 path`, `2 paths`, `1,234 entries`.
+/// `1 path`, `2 paths`, `1,234 entries`, `3 keys`.
 #[must_use]
 pub fn count(amount: u64, singular: &str) -> String {
     let amount_text = number(amount);
@@ -234,8 +234,8 @@ pub fn count(amount: u64, singular: &str) -> String {
         return format!("{amount_text} {singular}");
     }
     let plural = match singular.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{singular}s"),
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{singular}s"),
     };
     format!("{amount_text} {plural}")
 }

@@ -78,6 +78,7 @@ fn amounts_read_well() {
     assert_eq!(count(1, "entry"), "1 entry");
     assert_eq!(count(0, "entry"), "0 entries");
     assert_eq!(count(2, "entry"), "2 entries");
+    assert_eq!(count(3, "key"), "3 keys");
     assert_eq!(bytes(0), "0 B");
     assert_eq!(age(999), "999 ms");
     assert_eq!(age(59_999), "59.9 s");
