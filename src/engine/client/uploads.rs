@@ -67,7 +67,8 @@ impl ClientEngine {
             self.queue.wait(key, now + Duration::from_millis(20), wait);
             return;
         }
-        if existing.is_none() && wait.event && !wait.held && twin.is_none() {
+        let rests = now >= wait.since + self.settings.timing.longest || wait.held;
+        if existing.is_none() && wait.event && !rests && twin.is_none() {
             // Perhaps half of a save, which is about to be renamed over what it is a new version of.
             let (due, held) = (now + RENAMED_WITHIN, true);
             return self.queue.wait(key, due, Wait { held, ..wait });

@@ -73,3 +73,20 @@ fn a_flush_ends_the_rest_of_a_hot_file() {
     }
     bench.assert_equal();
 }
+
+#[test]
+fn a_new_large_file_that_is_written_again_and_again_is_not_kept_waiting_for_ever() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.source.make(1, b"f", Inode::File(vec![0; 100_000]));
+    let start = bench.now;
+    let mut version = 0u8;
+    while bench.jobs.is_empty() {
+        bench.step(true);
+        if bench.now.as_millis().is_multiple_of(10) {
+            version = version.wrapping_add(1);
+            rewrite(&mut bench.source, vec![version; 100_000], Hint::Settled);
+        }
+        assert!(bench.now < start + Duration::from_secs(2), "never sent");
+    }
+}
