@@ -192,7 +192,6 @@ impl Server {
         let (window, max_frame, allow_setid) = (self.window, self.max_frame, self.allow_setid);
         let enroller = Arc::clone(self.trust.enroller());
         let (shares, token) = (Arc::clone(&self.shares), stop.clone());
-        let trust = self.trust.clone();
         let numbers = std::sync::atomic::AtomicU64::new(0);
         server::run(
             self.listener,
@@ -228,9 +227,6 @@ impl Server {
             drop(memcached.await);
         }
         keys.store.close().await;
-        if let Err(error) = trust.end() {
-            tracing::warn!(%error, "clients that are told no server may still look for this one");
-        }
         let shares = self.shares;
         drop(tokio::task::spawn_blocking(move || shares.close()).await);
     }

@@ -241,21 +241,6 @@ impl Trust {
         Ok(device)
     }
 
-    /// The server ends: clients that are told no server do not look for it while another runs.
-    ///
-    /// # Errors
-    /// When files cannot be changed.
-    pub fn end(&self) -> Result<(), TrustError> {
-        if !self.devices.local_open() {
-            return Ok(());
-        }
-        let ended = LocalInvite {
-            ended: true,
-            ..self.invite.clone()
-        };
-        Ok(ended.publish(&self.dirs)?)
-    }
-
     /// Lets clients of this user and home enrol themselves again after one of theirs was revoked.
     ///
     /// # Errors

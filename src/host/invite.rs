@@ -47,9 +47,6 @@ pub struct LocalInvite {
     pub addresses: Vec<String>,
     /// What it serves, for a person.
     pub directory: String,
-    /// The server has ended in order: nobody listens there until it starts again.
-    #[serde(default)]
-    pub ended: bool,
 }
 
 impl LocalInvite {
@@ -69,7 +66,6 @@ impl LocalInvite {
             secret: random::hex::<32>()?,
             addresses,
             directory: directory.display().to_string(),
-            ended: false,
         })
     }
 

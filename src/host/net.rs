@@ -11,6 +11,8 @@ use tokio::time::{Instant, timeout};
 
 /// Seconds that connecting may take, with the look-up of the name and all of its addresses.
 pub const CONNECT_SECONDS: u64 = 10;
+/// How long it is waited for somebody on this machine.
+const PROBE: Duration = Duration::from_millis(200);
 /// Bytes that may wait unsent in a socket: what is written after them must not wait behind more.
 pub const NOTSENT_BYTES: u32 = 128 * 1024;
 /// Connections that wait to be accepted.
@@ -103,6 +105,21 @@ pub fn tune_plain(stream: &TcpStream) -> io::Result<()> {
         .with_interval(Duration::from_secs(KEEPALIVE_SECONDS))
         .with_retries(4);
     socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Whether somebody listens at one of some addresses of this machine. Only what is refused says no.
+#[must_use]
+pub fn is_anybody_at(addresses: &[String]) -> bool {
+    addresses.iter().any(|address| {
+        let Ok(address) = address.parse::<SocketAddr>() else {
+            return true;
+        };
+        let tried = std::net::TcpStream::connect_timeout(&address, PROBE);
+        tried.map_or_else(
+            |error| error.kind() != io::ErrorKind::ConnectionRefused,
+            |_| true,
+        )
+    })
 }
 
 /// Where others find a server that listens at an address, as `HOST:PORT`: each of this machine's addresses when it listens

@@ -105,8 +105,10 @@ fn a_second_signal_ends_a_server_that_still_waits() {
 }
 
 #[test]
-fn a_server_that_ended_is_not_looked_for_while_another_runs() {
+fn a_server_that_ended_or_was_killed_is_not_looked_for_while_another_runs() {
     let sandbox = Sandbox::new();
+    let (mut killed, _) = Daemon::server(&sandbox, &sandbox.dir("killed"));
+    killed.kill();
     let (mut first, _) = Daemon::server(&sandbox, &sandbox.dir("first"));
     let mut start = sandbox.syncd();
     start.args(["server", "-d", "second", "--listen", "127.0.0.1:0"]);
@@ -117,6 +119,7 @@ fn a_server_that_ended_is_not_looked_for_while_another_runs() {
     let run = sandbox.run(&once);
     assert_eq!(run.code, Some(2), "{}", run.err);
     assert!(run.err.contains("several servers"), "{}", run.err);
+    assert!(!run.err.contains("killed"), "{}", run.err);
     first.stop();
     let run = sandbox.run(&once);
     assert_eq!(run.code, Some(0), "{}", run.err);

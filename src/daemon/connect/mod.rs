@@ -83,15 +83,19 @@ impl Connector {
         Self { own, ..self }
     }
 
-    /// The servers of this user and home that left an invite: where to dial when no address was given. Those that have
-    /// ended count only while no other runs.
+    /// The servers of this user and home that left an invite: where to dial when no address was given. Of several, those
+    /// that do not run (they ended, or were killed) count only while no other runs.
     #[must_use]
     pub fn local_servers(&self) -> Vec<LocalInvite> {
-        let mut all = local_invites(&self.dirs);
-        if all.iter().any(|invite| !invite.ended) {
-            all.retain(|invite| !invite.ended);
+        let all = local_invites(&self.dirs);
+        if all.len() < 2 {
+            return all;
         }
-        all
+        let running = all
+            .iter()
+            .filter(|invite| net::is_anybody_at(&invite.addresses));
+        let running: Vec<LocalInvite> = running.cloned().collect();
+        if running.is_empty() { all } else { running }
     }
 
     /// Opens a connection to `HOST:PORT`, or to the first that can be had of several with commas between, which are addresses
