@@ -1,11 +1,10 @@
 //! `syncd get`.
 
 use super::report::{Kind, Report};
-use super::transfer::{Show, Sums, jobs, parse_jobs};
+use super::transfer::{Show, Sums, TransferArguments};
 use super::using::{self, UseArguments};
 use super::{log, render};
 use crate::daemon::user::files::{self, GetOptions, Target};
-use crate::host::local::Replace;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,18 +27,8 @@ pub struct GetArguments {
     /// working directory)
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
-    /// Fetch directories with all below them
-    #[arg(short, long)]
-    recursive: bool,
-    /// Files at a time, 1 to 64 (default: twice as many as the machine has processors, 4 to 8)
-    #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
-    jobs: Option<usize>,
-    /// Replace files that are there with another content
-    #[arg(short, long)]
-    force: bool,
-    /// Print one JSON object a line for what happens
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: TransferArguments,
 }
 
 /// Runs the command.
@@ -54,23 +43,19 @@ pub fn run(arguments: GetArguments, overrides: &log::Overrides) -> Result<(), Re
     };
     let remotes = paths.iter().map(using::argument);
     let streams = local.as_ref().is_some_and(|local| local == "-");
-    if streams && (arguments.json || arguments.recursive || paths.len() > 1) {
+    if streams && (arguments.how.json || arguments.how.recursive || paths.len() > 1) {
         let message = "one file goes to standard output, and nothing else";
         return Err(Report::new(Kind::Usage, message));
     }
     let options = GetOptions {
         remotes: remotes.collect::<Result<_, _>>()?,
         local: local.map_or_else(PathBuf::new, PathBuf::from),
-        recursive: arguments.recursive,
-        replace: if arguments.force {
-            Replace::Allowed
-        } else {
-            Replace::Refused
-        },
-        jobs: jobs(arguments.jobs),
+        recursive: arguments.how.recursive,
+        replace: arguments.how.replace(),
+        jobs: arguments.how.jobs(),
     };
     let show = Show {
-        json: arguments.json,
+        json: arguments.how.json,
         sums: if streams { Sums::Aside } else { Sums::Printed },
         what: "could not be fetched",
     };

@@ -4,7 +4,9 @@ use super::report::Report;
 use super::using;
 use super::{overview, render};
 use crate::daemon::user::files::{Done, Event, FileError, Progress, Watcher};
+use crate::host::local::Replace;
 use crate::wire::{WireBytes, WirePath};
+use clap::Args;
 use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -22,6 +24,41 @@ const WAITING: usize = 1024;
 const TICK: Duration = Duration::from_millis(200);
 /// Failures that are kept to be told in the end; each is told when it happens.
 const MAX_FAILURES: usize = 100;
+
+/// How files are moved.
+#[derive(Debug, Args)]
+pub struct TransferArguments {
+    /// Directories, too, with all below them
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// Files at a time, 1 to 64 (default: twice as many as the machine has processors, 4 to 8)
+    #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
+    jobs: Option<usize>,
+    /// Replace files that are there with another content
+    #[arg(short, long)]
+    force: bool,
+    /// Print one JSON object a line for what happens
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl TransferArguments {
+    /// Whether files may be replaced.
+    pub(super) fn replace(&self) -> Replace {
+        if self.force {
+            Replace::Allowed
+        } else {
+            Replace::Refused
+        }
+    }
+
+    /// How many files are moved at a time. When nobody says, some wait for a disk while others keep the processors busy.
+    pub(super) fn jobs(&self) -> usize {
+        let machine = std::thread::available_parallelism().map_or(2, usize::from);
+        let usual = machine.saturating_mul(2).clamp(4, 8);
+        self.jobs.unwrap_or(usual)
+    }
+}
 
 /// How the files of this machine are called in the sums.
 pub(super) enum Sums {
@@ -187,12 +224,6 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     bar.set_position(read(&progress.done_bytes));
     bar.set_message(format!("{done} of {}", overview::count(files, "file")));
     bar.tick();
-}
-
-/// How many files are moved at a time when nobody says: some wait for a disk while others keep the processors busy.
-pub(super) fn jobs(wanted: Option<usize>) -> usize {
-    let machine = std::thread::available_parallelism().map_or(2, usize::from);
-    wanted.unwrap_or_else(|| machine.saturating_mul(2).clamp(4, 8))
 }
 
 /// Files at a time that may be asked for.

@@ -2,10 +2,9 @@
 
 use super::log;
 use super::report::Report;
-use super::transfer::{Show, Sums, jobs, parse_jobs};
+use super::transfer::{Show, Sums, TransferArguments};
 use super::using::{self, UseArguments};
 use crate::daemon::user::files::{self, SendOptions, Source};
-use crate::host::local::Replace;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,18 +24,8 @@ pub struct UploadArguments {
     /// (default: its top)
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
-    /// Send directories with all below them
-    #[arg(short, long)]
-    recursive: bool,
-    /// Files at a time, 1 to 64 (default: twice as many as the machine has processors, 4 to 8)
-    #[arg(short, long, value_name = "N", value_parser = parse_jobs)]
-    jobs: Option<usize>,
-    /// Replace files that are there with another content
-    #[arg(short, long)]
-    force: bool,
-    /// Print one JSON object a line for what happens
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: TransferArguments,
 }
 
 /// Runs the command.
@@ -59,16 +48,12 @@ pub fn run(arguments: UploadArguments, overrides: &log::Overrides) -> Result<(),
     let options = SendOptions {
         sources: paths.into_iter().map(source).collect(),
         remote: using::argument(&remote.unwrap_or_default())?,
-        recursive: arguments.recursive,
-        replace: if arguments.force {
-            Replace::Allowed
-        } else {
-            Replace::Refused
-        },
-        jobs: jobs(arguments.jobs),
+        recursive: arguments.how.recursive,
+        replace: arguments.how.replace(),
+        jobs: arguments.how.jobs(),
     };
     let show = Show {
-        json: arguments.json,
+        json: arguments.how.json,
         sums: Sums::Printed,
         what: "could not be sent",
     };

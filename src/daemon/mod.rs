@@ -12,6 +12,7 @@ pub mod keys;
 pub mod options;
 mod packing;
 pub mod pump;
+pub mod responses;
 pub mod roster;
 pub mod server;
 pub mod serving;

@@ -7,9 +7,10 @@ mod partial;
 pub use partial::{Partial, Replace};
 
 use crate::engine::source::{Found, FoundKind};
+use crate::host::disk::times;
 use crate::host::source::{stat_again, stat_fd};
 use crate::model::{Mtime, Name};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -176,19 +177,6 @@ pub fn make_link(path: &Path, (target, mtime): (&[u8], Mtime), replace: Replace)
         }
         Err(error) => Err(error),
         Ok(()) => dressed(path),
-    }
-}
-
-fn times(mtime: Mtime) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: mtime.secs,
-            tv_nsec: mtime.nanos.into(),
-        },
     }
 }
 

@@ -7,11 +7,12 @@ use super::renewal::{Met, invited_share, renew, renewed};
 use super::{ClientError, ONCE_PATIENCE, SharedLine, line};
 use crate::daemon::connect::{ClientStream, ConnectError, ConnectKind, Connection, Connector};
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
+use crate::daemon::responses::next_response;
 use crate::host::setid::SetIds;
 use crate::host::tls::Rejection;
 use crate::host::{clock, random};
 use crate::model::limits::{KEEPALIVE_SECONDS, UPLOAD_WINDOW};
-use crate::wire::{Code, Frame, MINOR_RENEW, Request, Response};
+use crate::wire::{Code, MINOR_RENEW, Request, Response};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,7 +305,7 @@ async fn talk(
     let asked = Arc::clone(&link.asked);
     let mut link = Some(link);
     loop {
-        let (response, frame) = match next(frames).await {
+        let (response, frame) = match next_response(frames).await {
             Ok(next) => next,
             Err(error) => return lost(dial, met.server_id, &error),
         };
@@ -376,14 +377,4 @@ fn welcomed(dial: &Dial, met: &Met<'_>, minor: u16) {
     if minor >= MINOR_RENEW {
         met.renews.cancel();
     }
-}
-
-async fn next(
-    frames: &mut FrameReader<ReadHalf<ClientStream>>,
-) -> Result<(Response, Frame), PumpError> {
-    let frame = frames.next().await?;
-    let response = serde_json::from_slice(&frame.header).map_err(|error| {
-        PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-    })?;
-    Ok((response, frame))
 }

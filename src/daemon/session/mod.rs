@@ -344,21 +344,8 @@ impl Session {
                 let after = after.map(|name| name.bytes().unwrap_or_default());
                 self.job(Job::List { id, path, after }).await?;
             }
-            Request::Recipe {
-                id,
-                path,
-                block,
-                seed,
-                leftover,
-            } => {
-                let job = RecipeJob {
-                    id,
-                    path: wire_path(&path)?,
-                    block,
-                    seed,
-                    after: self.sent,
-                    leftover,
-                };
+            request @ Request::Recipe { .. } => {
+                let job = RecipeJob::understood(request, self.sent)?;
                 self.recipe(job).await?;
             }
             Request::Settled {} => self.job(Job::Settled).await?,

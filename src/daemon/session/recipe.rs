@@ -1,7 +1,7 @@
 //! The thread that reads files for their recipes. It stands apart: reading a large file delays no change.
 
-use super::SessionError;
 use super::progress::Flow;
+use super::{SessionError, wire_path};
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::Held;
 use crate::delta::{
@@ -11,7 +11,7 @@ use crate::engine::ports::{Store, StoreError};
 use crate::engine::source::FoundKind;
 use crate::host::thread;
 use crate::model::{Fault, RelPath};
-use crate::wire::{Code, Failed, Response};
+use crate::wire::{Code, Failed, Request, Response};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,34 @@ pub(super) struct RecipeJob {
     pub(super) after: u64,
     /// It is of what an upload has left of the path.
     pub(super) leftover: bool,
+}
+
+impl RecipeJob {
+    /// A request that was asked after so many jobs.
+    ///
+    /// # Errors
+    /// When it is another request, or its path is none.
+    pub(super) fn understood(request: Request, after: u64) -> Result<Self, SessionError> {
+        let Request::Recipe {
+            id,
+            path,
+            block,
+            seed,
+            leftover,
+        } = request
+        else {
+            let message = "it does not ask for a recipe";
+            return Err(SessionError::Protocol(message.to_owned()));
+        };
+        Ok(Self {
+            id,
+            path: wire_path(&path)?,
+            block,
+            seed,
+            after,
+            leftover,
+        })
+    }
 }
 
 /// Starts the thread. What it ends with.

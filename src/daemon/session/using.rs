@@ -228,21 +228,8 @@ async fn of_upload(
             }
         }
         Request::UploadAbort { upload } => UploadJob::Abort { upload },
-        Request::Recipe {
-            id,
-            path,
-            block,
-            seed,
-            leftover,
-        } => {
-            let job = RecipeJob {
-                id,
-                path: wire_path(&path)?,
-                block,
-                seed,
-                after: 0,
-                leftover,
-            };
+        request @ Request::Recipe { .. } => {
+            let job = RecipeJob::understood(request, 0)?;
             return uploads.recipe(using, job).await;
         }
         _ => {

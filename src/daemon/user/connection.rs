@@ -6,6 +6,7 @@ use crate::daemon::client::input::Link;
 use crate::daemon::client::{ClientError, renewal};
 use crate::daemon::connect::{self, ClientStream, Connector};
 use crate::daemon::pump::{FrameReader, Outgoing, PumpError, outbox, write_loop};
+use crate::daemon::responses::next_response;
 use crate::host::pki::clean_text;
 use crate::model::limits::UPLOAD_WINDOW;
 use crate::wire::{Code, MINOR, Request, Response, Use};
@@ -243,16 +244,6 @@ impl Connection {
     }
 }
 
-async fn next(
-    frames: &mut FrameReader<ReadHalf<ClientStream>>,
-) -> Result<(Response, Bytes), PumpError> {
-    let frame = frames.next().await?;
-    let response = serde_json::from_slice(&frame.header).map_err(|error| {
-        PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-    })?;
-    Ok((response, frame.body))
-}
-
 /// Waits for the welcome. The minor version.
 async fn welcomed(
     connector: &Connector,
@@ -261,7 +252,7 @@ async fn welcomed(
 ) -> Result<u16, ClientError> {
     let ended = |ended: Ended| Err(ended.error(server));
     loop {
-        match next(frames).await {
+        match next_response(frames).await {
             Ok((Response::Welcome { minor, .. }, _)) => return Ok(minor),
             Ok((Response::Refused { code, message }, _)) => {
                 return ended(refused(true, code, &message));
@@ -295,7 +286,7 @@ async fn listen(
     link: Link,
 ) {
     let end = loop {
-        let (response, body) = match next(&mut frames).await {
+        let (response, frame) = match next_response(&mut frames).await {
             Ok(next) => next,
             Err(PumpError::Io(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 break Ended::Lost("the server ended".to_owned());
@@ -320,7 +311,8 @@ async fn listen(
                 leftover,
             } => {
                 let of = (*id, *leftover);
-                link.asked.part(of, *size, *last, failed.is_some(), &body);
+                link.asked
+                    .part(of, *size, *last, failed.is_some(), &frame.body);
                 continue;
             }
             _ => continue,
@@ -328,7 +320,7 @@ async fn listen(
         let waiting = lock(&state).waiting.get(&id).cloned();
         if let Some(waiting) = waiting {
             // Whoever does not wait any more is not told.
-            drop(waiting.send((response, body)).await);
+            drop(waiting.send((response, frame.body)).await);
         }
     };
     {

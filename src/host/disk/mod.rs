@@ -186,7 +186,7 @@ impl DiskStore {
 }
 
 /// The time stamps that leave the access time alone.
-fn times(mtime: Mtime) -> Timestamps {
+pub(in crate::host) fn times(mtime: Mtime) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: 0,

@@ -1,6 +1,6 @@
 //! A file that grows beside its target, under a name that is found again, until it is whole and takes the target's place.
 
-use super::times;
+use crate::host::disk::times;
 use crate::model::Mtime;
 use crate::model::limits::MAX_NAME;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};

@@ -6,6 +6,7 @@ use super::judge::Remote;
 use crate::daemon::connect::{ClientStream, Connection, Connector};
 use crate::daemon::options::ClientOptions;
 use crate::daemon::pump::{FrameReader, Outbox, Outgoing, PumpError, outbox, write_loop};
+use crate::daemon::responses::next_response;
 use crate::model::{Entry, Kind, Name, PERMISSION_BITS, RelPath};
 use crate::wire::{
     BodyReader, Code, Frame, Inspect, Inspected, ListKind, Request, Response, WireBytes, WirePath,
@@ -94,7 +95,7 @@ impl Line {
         tasks.spawn(async move { keep_alive(&pings).await });
         let mut frames = FrameReader::new(read);
         let keeps = loop {
-            match next(&mut frames).await {
+            match next_response(&mut frames).await {
                 Ok((Response::Welcome { keeps_setid, .. }, _)) => {
                     break keeps_setid.unwrap_or(true);
                 }
@@ -160,24 +161,13 @@ impl Line {
     }
 }
 
-async fn next(
-    frames: &mut FrameReader<ReadHalf<ClientStream>>,
-) -> Result<(Response, Frame), PumpError> {
-    let frame = frames.next().await?;
-    let response = serde_json::from_slice(&frame.header);
-    let response = response.map_err(|error| {
-        PumpError::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-    })?;
-    Ok((response, frame))
-}
-
 async fn listen(
     mut frames: FrameReader<ReadHalf<ClientStream>>,
     told: mpsc::Sender<Answer>,
     lost: ClientErrorOf,
 ) {
     loop {
-        let answer = match next(&mut frames).await {
+        let answer = match next_response(&mut frames).await {
             Ok((Response::Inspected(part), frame)) => {
                 page(&part, &frame).ok_or_else(|| lost.lost("it broke the protocol"))
             }
