@@ -332,6 +332,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         }
     }
+
+    /// Reads and forgets what still comes, until the peer closes the line: to close it while bytes are unread resets it, and
+    /// what was said last may be lost with it.
+    pub async fn drain(mut self) {
+        self.buffer.clear();
+        while let Ok(1..) = self.stream.read_buf(&mut self.buffer).await {
+            self.buffer.clear();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -32,13 +32,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Answers that wait to be written at most.
 const ANSWERS: usize = 1024;
 /// Requests that wait to be carried out at most; their bytes are bounded by the windows long before.
 const REQUESTS: usize = 16 * 1024;
+
+/// How long a peer that was told why the session ended may take to close the line.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The bounds of one session, and where it says which share it is about.
 #[derive(Clone, Debug)]
@@ -136,6 +139,11 @@ where
     let _written = writer.await;
     match result {
         Err(SessionError::Pump(PumpError::Closed)) => Ok(()),
+        Err(SessionError::Pump(error)) => Err(error.into()),
+        other if !shutdown.is_cancelled() => {
+            drop(timeout(LAST_WORDS, reader.drain()).await);
+            other
+        }
         other => other,
     }
 }

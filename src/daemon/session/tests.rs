@@ -386,6 +386,20 @@ async fn a_message_over_the_limit_ends_the_session() {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_is_read_until_a_refused_peer_closes_the_line() {
+    let server = Server::new();
+    let mut peer = server.open().await;
+    peer.send(&hello(None, 'a'), &[]).await;
+    // More than the line holds: somebody takes it.
+    for upload in 0..64 {
+        let data = Request::UploadData { upload, zstd: None };
+        peer.send(&data, &[7; 64 * 1024]).await;
+    }
+    assert_eq!(peer.refused().await, Code::Protocol);
+    assert!(peer.close().await.is_err());
+}
+
+#[tokio::test]
 async fn a_stopping_server_finishes_what_it_has_in_hand() {
     let server = Server::new();
     let mut peer = server.open().await;

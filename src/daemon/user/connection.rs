@@ -19,6 +19,7 @@ use tokio::io::{ReadHalf, split};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// Frames that may wait for the line.
 const URGENT: usize = 256;
@@ -38,6 +39,8 @@ pub struct Connection {
     server: String,
     link: Link,
     state: Arc<Mutex<State>>,
+    /// Cancelled when nothing comes any more, and it is known why.
+    over: CancellationToken,
     ids: AtomicU64,
     writer: JoinHandle<()>,
     tasks: JoinSet<()>,
@@ -158,11 +161,18 @@ impl Connection {
         let mut tasks = JoinSet::new();
         let pings = link.outbox.clone();
         tasks.spawn(async move { keep_alive(&pings).await });
-        tasks.spawn(listen(frames, Arc::clone(&state), link.clone()));
+        let over = CancellationToken::new();
+        let listening = listen(frames, Arc::clone(&state), link.clone());
+        let listened = over.clone().drop_guard();
+        tasks.spawn(async move {
+            listening.await;
+            drop(listened);
+        });
         Ok(Self {
             server: server.to_owned(),
             link,
             state,
+            over,
             ids: AtomicU64::new(1),
             writer,
             tasks,
@@ -206,7 +216,10 @@ impl Connection {
     /// When the connection has ended.
     pub async fn send(&self, request: &Request, body: impl Into<Bytes>) -> Result<(), ClientError> {
         let sent = self.link.outbox.urgent.send(Outgoing::new(request, body));
-        sent.await.map_err(|_| ended(&self.state, &self.server))
+        match sent.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.error().await),
+        }
     }
 
     /// Sends a request, which gets its number from the connection, and gives its answers.
@@ -229,9 +242,9 @@ impl Connection {
         &self.link
     }
 
-    /// Why nothing comes any more.
-    #[must_use]
-    pub fn error(&self) -> ClientError {
+    /// Why the line has ended. Where nothing can be written any more, what the server said last may still have to be read.
+    pub async fn error(&self) -> ClientError {
+        drop(timeout(LAST_WORDS, self.over.cancelled()).await);
         ended(&self.state, &self.server)
     }
 

@@ -111,7 +111,8 @@ impl Send<'_> {
 
     /// The line has ended.
     fn lost(&self, _: Stop) -> Failure {
-        Failure::Of(FileError::Line(self.work.connection.error()))
+        let error = self.work.runtime.block_on(self.work.connection.error());
+        Failure::Of(FileError::Line(error))
     }
 
     fn path(&self, path: &Path, fresh: bool) -> Result<Done, Failure> {
