@@ -148,6 +148,7 @@ impl ClientEngine {
             };
             if node.entry.is_dir() {
                 todo.extend(node.children().map(|(_, child)| child));
+                self.scans.done(id);
             } else if let Some(key) = self.key_of(id) {
                 let others = if id == top {
                     // In the source it is as before, and may yet be written through and go before it is looked at.

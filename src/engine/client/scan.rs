@@ -108,6 +108,7 @@ impl ClientEngine {
                     self.differs(key, went, now);
                 } else if !self.queue.get(&key).is_some_and(|wait| wait.event) {
                     self.miss(key);
+                    continue;
                 }
                 // Should it turn up elsewhere, what is in it may have changed unseen.
                 if self.view.get(id).is_some_and(|node| node.entry.is_dir()) {
