@@ -105,7 +105,14 @@ impl Answers {
                 self.revoke(name.unwrap_or_default())
                     .map_or_else(failure, |device| value(&device))
             }
-            _ => failure("a server answers `status`, `clients`, `invite` and `revoke`"),
+            Some("withdraw") => {
+                let devices = self.trust.devices();
+                match devices.withdraw_invites(clock::wall()) {
+                    Ok(withdrawn) => json!({ "withdrawn": withdrawn }),
+                    Err(error) => failure(error.to_string()),
+                }
+            }
+            _ => failure("a server answers `status`, `clients`, `invite`, `revoke` and `withdraw`"),
         }
     }
 

@@ -283,7 +283,7 @@ fn unredeemed(reason: Unredeemed) -> JoinAnswer {
     let code = match reason {
         Unredeemed::Unknown => JoinCode::Secret,
         Unredeemed::Used => JoinCode::Used,
-        Unredeemed::Expired => JoinCode::Expired,
+        Unredeemed::Expired | Unredeemed::Withdrawn => JoinCode::Expired,
     };
     refused(code, &reason.to_string())
 }

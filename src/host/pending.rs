@@ -30,6 +30,9 @@ pub struct Pending {
     pub expires_at: u64,
     /// The device that it brought in.
     pub used_by: Option<String>,
+    /// Whether the owner took it back before it was used.
+    #[serde(default)]
+    pub withdrawn: bool,
 }
 
 /// Why an invite does not bring a device in.
@@ -44,6 +47,9 @@ pub enum Unredeemed {
     /// Its time is over.
     #[error("the invite has expired")]
     Expired,
+    /// The owner of the server took it back.
+    #[error("the invite was withdrawn")]
+    Withdrawn,
 }
 
 impl Pending {
@@ -67,6 +73,7 @@ impl Pending {
             access,
             expires_at,
             used_by: None,
+            withdrawn: false,
         }
     }
 
@@ -74,6 +81,7 @@ impl Pending {
     fn check(&self, device: &str, now: u64) -> Result<(), Unredeemed> {
         match &self.used_by {
             Some(by) if by != device => Err(Unredeemed::Used),
+            _ if self.withdrawn => Err(Unredeemed::Withdrawn),
             _ if now >= self.expires_at => Err(Unredeemed::Expired),
             _ => Ok(()),
         }
@@ -108,6 +116,16 @@ pub fn add(pending: &mut Vec<Pending>, invite: Pending, now: SystemTime) {
     pending.push(invite);
 }
 
+/// Takes back all that could still bring a device in. How many.
+pub fn withdraw(pending: &mut [Pending], now: SystemTime) -> usize {
+    let now = clock::unix_seconds(now);
+    let open = |invite: &&mut Pending| {
+        invite.used_by.is_none() && !invite.withdrawn && now < invite.expires_at
+    };
+    let open = pending.iter_mut().filter(open);
+    open.map(|invite| invite.withdrawn = true).count()
+}
+
 /// What is kept of a secret.
 pub(crate) fn hash(secret: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(secret.as_bytes()))
@@ -115,7 +133,7 @@ pub(crate) fn hash(secret: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_PENDING, Pending, Unredeemed, add, find};
+    use super::{MAX_PENDING, Pending, Unredeemed, add, find, withdraw};
     use crate::host::clock;
     use crate::host::rights::Access;
     use crate::wire::InvitedShare;
@@ -137,6 +155,11 @@ mod tests {
         );
         find(&mut all, "s", "a", now).unwrap().used_by = Some("a".to_owned());
         assert_eq!(find(&mut all, "s", "b", now), Err(Unredeemed::Used));
+        add(&mut all, new("w"), now);
+        assert_eq!(withdraw(&mut all, now + hour), 0);
+        assert_eq!(withdraw(&mut all, now), 1);
+        assert_eq!(find(&mut all, "w", "a", now), Err(Unredeemed::Withdrawn));
+        assert_eq!(withdraw(&mut all, now), 0);
         assert!(find(&mut all, "s", "a", now).is_ok());
         // The oldest gives way, and what ended long ago is forgotten.
         for number in 0..MAX_PENDING {

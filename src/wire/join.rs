@@ -77,7 +77,7 @@ pub enum JoinCode {
     Closed,
     /// The invite has brought another device in already.
     Used,
-    /// The invite has ended.
+    /// The invite has ended, or was withdrawn.
     Expired,
     /// This key was revoked; another one of the same home may be enrolled.
     Revoked,

@@ -187,6 +187,14 @@ fn an_invite_that_is_not_good_says_why() {
         5,
         "the invite has expired",
     );
+    let sent_astray = host.invite(&[]);
+    let revoke = |host: &Host| host.sandbox.run(&["revoke", "--invites"]).out;
+    assert_eq!(revoke(&host), "withdrew 1 invite\n");
+    assert_eq!(
+        revoke(&host),
+        "there was no invite that could still be used\n"
+    );
+    expect(host.away("two", &["join", &sent_astray]), 5, "withdrawn");
     // An invite outlives its server, but not a server that was made anew at the same address.
     let (kept, lost) = (host.invite(&[]), host.invite(&[]));
     host.server.stop();

@@ -178,6 +178,14 @@ impl Devices {
         })
     }
 
+    /// Takes back all invites that could still bring a device in. How many.
+    ///
+    /// # Errors
+    /// When the list cannot be written.
+    pub fn withdraw_invites(&self, now: SystemTime) -> Result<usize, DevicesError> {
+        self.change(|stored| Ok(pending::withdraw(&mut stored.invites, now)))
+    }
+
     /// Whether a device may use the invite of a secret, without using it.
     ///
     /// # Errors
