@@ -3,13 +3,29 @@
 use super::report::Report;
 use super::using;
 use super::{overview, render};
-use crate::daemon::user::files::{Argument, Cached, Remote};
+use crate::daemon::user::files::{Argument, Cached, Remote, Union};
 use crate::model::{RelPath, escape};
 use crate::wire::WirePath;
 use serde_json::json;
 
-/// Shows which files below some paths the server keeps in memory.
-pub(super) async fn show(share: Remote<'_>, below: &[Argument], json: bool) -> Result<(), Report> {
+/// Shows which files below some paths the servers keep in memory.
+pub(super) async fn show(union: &Union, below: &[Argument], json: bool) -> Result<(), Report> {
+    for (server, share) in union.answering() {
+        let server = union.is_of_several().then_some(server);
+        if let (Some(server), false) = (server, json) {
+            render::print(&format!("{server}:\n"))?;
+        }
+        one(share, server, below, json).await?;
+    }
+    Ok(())
+}
+
+async fn one(
+    share: Remote<'_>,
+    server: Option<&str>,
+    below: &[Argument],
+    json: bool,
+) -> Result<(), Report> {
     let mut first: Option<RelPath> = None;
     let mut titled = json;
     loop {
@@ -23,7 +39,11 @@ pub(super) async fn show(share: Remote<'_>, below: &[Argument], json: bool) -> R
             if !std::mem::replace(&mut titled, true) {
                 render::print("          SIZE      HITS          AGE  IN USE  NAME\n")?;
             }
-            let text = if json { object(file) } else { line(file) };
+            let text = if json {
+                object(server, file)
+            } else {
+                line(file)
+            };
             render::print(&format!("{text}\n"))?;
         }
         first = next;
@@ -33,15 +53,18 @@ pub(super) async fn show(share: Remote<'_>, below: &[Argument], json: bool) -> R
     }
 }
 
-fn object(file: &Cached) -> String {
-    json!({
+fn object(server: Option<&str>, file: &Cached) -> String {
+    let mut object = json!({
         "path": WirePath::from(&file.path),
         "size": file.size,
         "hits": file.hits,
         "age_ms": file.age_ms,
         "in_use": file.users,
-    })
-    .to_string()
+    });
+    if let (Some(server), Some(fields)) = (server, object.as_object_mut()) {
+        fields.insert("server".to_owned(), json!(server));
+    }
+    object.to_string()
 }
 
 fn line(file: &Cached) -> String {

@@ -1,5 +1,6 @@
 //! `syncd delete`.
 
+use super::everywhere::{self, Words};
 use super::log;
 use super::report::Report;
 use super::using::{self, UseArguments};
@@ -8,11 +9,14 @@ use crate::model::RelPath;
 use crate::wire::{Given, Op, WirePath};
 use clap::Args;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 pub(super) const EXAMPLES: &str = "Examples:
   syncd delete notes.txt
   syncd delete 'logs/*.log'           quoted, so that the share's names are meant
-  syncd delete --recursive old";
+  syncd delete --recursive old
+  syncd delete --server a:7440 --server b:7440 old.iso
+                                      on both, as far as they can";
 
 /// Arguments of `syncd delete`.
 #[derive(Debug, Args)]
@@ -35,17 +39,22 @@ pub fn run(arguments: DeleteArguments, overrides: &log::Overrides) -> Result<(),
     let remotes = arguments.remotes.iter().map(using::argument);
     let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
     let recursive = arguments.recursive;
-    using::run(arguments.using, overrides, |way, _| async move {
-        let connection = using::connect(&way).await?;
-        let done = using::each(
-            &connection,
-            &remotes,
-            "could not be removed",
-            |share, path, directory| delete(share, path, (recursive, directory)),
-        )
-        .await;
-        connection.close().await;
-        done
+    let words = Words {
+        noun: "path",
+        what: "could not be removed",
+        not_everywhere: "not everything could be removed on all servers",
+        good: "has removed everything",
+        hint: None,
+    };
+    let remotes = Arc::new(remotes);
+    everywhere::run(arguments.using, overrides, words, move |connection| {
+        let remotes = Arc::clone(&remotes);
+        async move {
+            using::each(&connection, &remotes, |share, path, directory| {
+                delete(share, path, (recursive, directory))
+            })
+            .await
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! `syncd get`.
 
+use super::everywhere::Words;
 use super::report::{Kind, Report};
 use super::transfer::{Show, Sums, TransferArguments};
 use super::using::{self, UseArguments};
@@ -54,10 +55,19 @@ pub fn run(arguments: GetArguments, overrides: &log::Overrides) -> Result<(), Re
         replace: arguments.how.replace(),
         jobs: arguments.how.jobs(),
     };
+    let words = Words {
+        noun: "path",
+        what: "could not be fetched",
+        not_everywhere: "not everything could be fetched",
+        good: "has everything",
+        hint: None,
+    };
     let show = Show {
         json: arguments.how.json,
         sums: if streams { Sums::Aside } else { Sums::Printed },
-        what: "could not be fetched",
+        words,
+        // They bring the files together.
+        servers: &[],
     };
     let target = move || streams.then(|| Target::Stream(render::stream()));
     using::run(arguments.using, overrides, |way, stop| async move {

@@ -3,11 +3,11 @@
 use super::report::Report;
 use super::using::{self, UseArguments};
 use super::{log, render};
-use crate::daemon::user::files::{Argument, Entry, EntryKind, FileError, Remote};
-use crate::model::{Name, RelPath, escape};
+use crate::daemon::user::files::{Argument, Difference, Entry, EntryKind, FileError, Seen, Union};
+use crate::model::{RelPath, escape};
 use crate::wire::{WireBytes, WirePath};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::ffi::OsString;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,7 +16,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   syncd list --long photos
   syncd list 'photos/2026-*/*.jpg'    quoted, so that the share's names are meant
   syncd list --recursive --json       one object a line, names exact
-  syncd list --cached                 what the server has in memory";
+  syncd list --cached                 what the server has in memory
+  syncd list -r --server a:7440 --server b:7440
+                                      what any of them has, and where they differ";
 
 /// Arguments of `syncd list`.
 #[derive(Debug, Args)]
@@ -66,14 +68,14 @@ pub fn run(arguments: ListArguments, overrides: &log::Overrides) -> Result<(), R
     };
     let cached = arguments.cached;
     using::run(arguments.using, overrides, |way, _| async move {
-        let connection = using::connect(&way).await?;
-        let share = Remote(&connection);
+        let union = Union::open(&way).await;
+        let mut union = union.map_err(|error| using::explain("", &error))?;
         let done = if cached {
-            super::cached::show(share, &paths, style.json).await
+            super::cached::show(&union, &paths, style.json).await
         } else {
-            list(share, &paths, style).await
+            list(&mut union, &paths, style).await
         };
-        connection.close().await;
+        union.close().await;
         done
     })
 }
@@ -90,9 +92,9 @@ impl From<FileError> for Stop {
     }
 }
 
-async fn list(share: Remote<'_>, arguments: &[Argument], style: Style) -> Result<(), Report> {
+async fn list(union: &mut Union, arguments: &[Argument], style: Style) -> Result<(), Report> {
     let mut lister = Lister {
-        share,
+        union,
         style,
         failures: Vec::new(),
     };
@@ -100,7 +102,13 @@ async fn list(share: Remote<'_>, arguments: &[Argument], style: Style) -> Result
         if let Err(stop) = lister.argument(argument, arguments.len() > 1).await {
             match stop {
                 Stop::Output(report) => return Err(report),
-                Stop::Path(error) => lister.failures.push((argument.shown(), error)),
+                Stop::Path(error) => {
+                    let ends = error.ends_all();
+                    lister.failures.push((argument.shown(), error));
+                    if ends {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -108,28 +116,28 @@ async fn list(share: Remote<'_>, arguments: &[Argument], style: Style) -> Result
 }
 
 struct Lister<'a> {
-    share: Remote<'a>,
+    union: &'a mut Union,
     style: Style,
     failures: Vec<(String, FileError)>,
 }
 
 impl Lister<'_> {
     async fn argument(&mut self, argument: &Argument, several: bool) -> Result<(), Stop> {
-        let paths = argument.expand(&self.share).await?;
+        let paths = self.union.expand(argument).await?;
         let several = several || paths.len() > 1;
         let mut directories = Vec::new();
         for path in paths {
-            let Some(entry) = self.share.look(&path).await? else {
+            let Some(seen) = self.union.look(&path).await? else {
                 let message = format!("there is no `{path}` in the share");
                 return Err(FileError::Other(message).into());
             };
-            if entry.is_directory() {
+            if seen.entry.is_directory() {
                 directories.push(path);
             } else if argument.directory {
                 let message = format!("`{path}` is no directory");
                 return Err(FileError::Other(message).into());
             } else {
-                self.show(&path, &path, &entry)?;
+                self.show(&path, &path, &seen)?;
             }
         }
         for path in directories {
@@ -146,28 +154,19 @@ impl Lister<'_> {
     async fn directory(&mut self, top: &RelPath) -> Result<(), Stop> {
         let mut todo = vec![top.clone()];
         while let Some(path) = todo.pop() {
-            let (mut first, mut below): (Option<Name>, Vec<RelPath>) = (None, Vec::new());
-            while let Some(listing) = self.share.list(&path, first.as_ref()).await? {
-                for (name, entry) in &listing.entries {
+            let (mut merge, mut below) = (self.union.directory(&path), Vec::new());
+            while let Some(part) = self.union.list(&mut merge).await? {
+                for (name, seen) in &part {
                     let Ok(path) = path.join(name) else { continue };
                     let shown = if self.style.recursive {
                         path.clone()
                     } else {
                         RelPath::root().join(name).unwrap_or_else(|_| path.clone())
                     };
-                    self.show(&path, &shown, entry)?;
-                    if self.style.recursive && entry.is_directory() {
+                    self.show(&path, &shown, seen)?;
+                    if self.style.recursive && seen.entry.is_directory() {
                         below.push(path);
                     }
-                }
-                for unlisted in listing.unlisted {
-                    let path = path.join(&unlisted.name);
-                    let path = path.map_or_else(|_| String::new(), |path| path.to_string());
-                    tracing::warn!("`{path}`: {}", unlisted.message);
-                }
-                first = listing.next;
-                if first.is_none() {
-                    break;
                 }
             }
             below.reverse();
@@ -176,43 +175,72 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn show(&self, path: &RelPath, shown: &RelPath, entry: &Entry) -> Result<(), Stop> {
+    fn show(&self, path: &RelPath, shown: &RelPath, seen: &Seen) -> Result<(), Stop> {
         let text = if self.style.json {
-            object(path, entry)
+            object(path, seen)
         } else if self.style.long {
-            long(shown, entry)
+            long(shown, &seen.entry) + &differences(seen)
         } else {
-            escape(shown.as_bytes())
+            escape(shown.as_bytes()) + &differences(seen)
         };
         render::print(&format!("{text}\n")).map_err(Stop::Output)
     }
 }
 
-/// One entry for a machine: everything exact.
-fn object(path: &RelPath, entry: &Entry) -> String {
-    let mut object = json!({
-        "path": WirePath::from(path),
-        "kind": match entry.kind {
-            EntryKind::Directory => "directory",
-            EntryKind::File { .. } => "file",
-            EntryKind::Symlink { .. } => "symlink",
-        },
-        "mtime": [entry.mtime.secs, i64::from(entry.mtime.nanos)],
-    });
-    if let Some(fields) = object.as_object_mut() {
-        match &entry.kind {
-            EntryKind::Directory => {}
-            EntryKind::File { size } => drop(fields.insert("size".to_owned(), json!(size))),
-            EntryKind::Symlink { target } => {
-                drop(fields.insert("target".to_owned(), json!(WireBytes::new(target))));
-            }
-        }
-        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
-            let mode = format!("{:04o}", entry.mode);
-            fields.insert("mode".to_owned(), json!(mode));
-        }
+/// Which servers have it otherwise, for a person; nothing when all have the same.
+fn differences(seen: &Seen) -> String {
+    let words = |differs: &Difference| {
+        let words: Vec<&str> = differs.what.iter().map(|it| it.word()).collect();
+        format!("{}: {}", differs.server, words.join(", "))
+    };
+    if seen.differs.is_empty() {
+        return String::new();
     }
-    object.to_string()
+    let all: Vec<String> = seen.differs.iter().map(words).collect();
+    format!("  ({})", all.join("; "))
+}
+
+/// One entry for a machine: everything exact.
+fn object(path: &RelPath, seen: &Seen) -> String {
+    let mut object = fields(&seen.entry);
+    object.insert("path".to_owned(), json!(WirePath::from(path)));
+    let differs = seen.differs.iter().map(|differs| {
+        let mut object = differs.entry.as_ref().map(fields).unwrap_or_default();
+        let what: Vec<&str> = differs.what.iter().map(|it| it.word()).collect();
+        object.insert("server".to_owned(), json!(differs.server));
+        object.insert("differs".to_owned(), json!(what));
+        Value::Object(object)
+    });
+    let differs: Vec<Value> = differs.collect();
+    if !differs.is_empty() {
+        object.insert("elsewhere".to_owned(), Value::Array(differs));
+    }
+    Value::Object(object).to_string()
+}
+
+fn fields(entry: &Entry) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut put = |key: &str, value: Value| drop(fields.insert(key.to_owned(), value));
+    let kind = match &entry.kind {
+        EntryKind::Directory => "directory",
+        EntryKind::File { size } => {
+            put("size", json!(size));
+            "file"
+        }
+        EntryKind::Symlink { target } => {
+            put("target", json!(WireBytes::new(target)));
+            "symlink"
+        }
+    };
+    put("kind", json!(kind));
+    put(
+        "mtime",
+        json!([entry.mtime.secs, i64::from(entry.mtime.nanos)]),
+    );
+    if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+        put("mode", json!(format!("{:04o}", entry.mode)));
+    }
+    fields
 }
 
 /// One entry for a person, as `ls -l` shows it.

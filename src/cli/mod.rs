@@ -11,6 +11,7 @@ mod certs;
 mod clients;
 mod delete;
 mod demo;
+mod everywhere;
 mod flush;
 mod get;
 mod invite;

@@ -1,5 +1,6 @@
 //! `syncd rename`.
 
+use super::everywhere::{self, Words};
 use super::log;
 use super::report::Report;
 use super::using::{self, UseArguments};
@@ -7,11 +8,14 @@ use crate::daemon::user::files::{Argument, FileError, Remote};
 use crate::wire::{Given, Op, WirePath};
 use clap::Args;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 pub(super) const EXAMPLES: &str = "Examples:
   syncd rename draft.txt final.txt
   syncd rename final.txt archive/     into a directory of the share, under its own name
-  syncd rename --force new.txt old.txt";
+  syncd rename --force new.txt old.txt
+  syncd rename --server a:7440,b:7440 draft.txt final.txt
+                                      on both, as far as they can";
 
 /// Arguments of `syncd rename`.
 #[derive(Debug, Args)]
@@ -37,11 +41,23 @@ pub fn run(arguments: RenameArguments, overrides: &log::Overrides) -> Result<(),
     let from = using::argument(&arguments.from)?;
     let to = using::argument(&arguments.to)?;
     let force = arguments.force;
-    using::run(arguments.using, overrides, |way, _| async move {
-        let connection = using::connect(&way).await?;
-        let done = rename(Remote(&connection), &from, &to, force).await;
-        connection.close().await;
-        done.map_err(|error| using::explain(&from.shown(), &error))
+    let words = Words {
+        noun: "path",
+        what: "could not be renamed",
+        not_everywhere: "it could not be renamed on all servers",
+        good: "has renamed it",
+        hint: None,
+    };
+    let paths = Arc::new((from, to));
+    everywhere::run(arguments.using, overrides, words, move |connection| {
+        let paths = Arc::clone(&paths);
+        async move {
+            let (from, to) = &*paths;
+            match rename(Remote(&connection), from, to, force).await {
+                Ok(()) => (1, Vec::new()),
+                Err(error) => (0, vec![(from.shown(), error)]),
+            }
+        }
     })
 }
 

@@ -1,15 +1,18 @@
 //! What a person or a machine sees of transfers: sums as they come, progress on a terminal, failures in the end.
 
+use super::everywhere::{self, Outcome, Words};
 use super::report::Report;
 use super::using;
 use super::{overview, render};
-use crate::daemon::user::files::{Done, Event, FileError, Progress, Watcher};
+use crate::daemon::user::files::{Done, Event, FileError, Progress, Told, Watcher};
 use crate::host::local::Replace;
+use crate::model::RelPath;
 use crate::wire::{WireBytes, WirePath};
 use clap::Args;
 use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,14 +72,15 @@ pub(super) enum Sums {
 }
 
 /// Shows what happens until everything is done.
-pub(super) struct Show {
+pub(super) struct Show<'a> {
     pub(super) json: bool,
     pub(super) sums: Sums,
-    /// What a failure says of several paths.
-    pub(super) what: &'static str,
+    pub(super) words: Words,
+    /// Those that have events of their own; none where they bring files together.
+    pub(super) servers: &'a [String],
 }
 
-impl Show {
+impl Show<'_> {
     /// Runs transfers, and shows them.
     pub(super) async fn watch<F>(
         self,
@@ -90,6 +94,7 @@ impl Show {
         let progress = Arc::new(Progress::default());
         let watcher = Watcher {
             events,
+            server: 0,
             progress: Arc::clone(&progress),
             stop: stop.child_token(),
         };
@@ -97,42 +102,45 @@ impl Show {
         let shown = self.show(queue, &progress, &stopped);
         let (done, shown) = tokio::join!(transfers(watcher), shown);
         done.map_err(|error| super::sync::explain(&error))?;
-        let failures = shown?;
-        if failures.is_empty() && stop.is_cancelled() {
+        let outcomes = shown?;
+        if stop.is_cancelled() && outcomes.iter().all(|it| it.failures.is_empty()) {
             return Err(using::explain("", &FileError::Stopped));
         }
-        using::conclude(&failures, self.what)
+        self.ended(&outcomes)?;
+        everywhere::conclude(&outcomes, self.words)
+    }
+
+    fn is_of_several(&self) -> bool {
+        self.servers.len() > 1
     }
 
     async fn show(
         &self,
-        mut queue: mpsc::Receiver<Event>,
+        mut queue: mpsc::Receiver<Told>,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> Result<Vec<(String, FileError)>, Report> {
+    ) -> Result<Vec<Outcome>, Report> {
         let bar = if self.json {
             ProgressBar::hidden()
         } else {
             bar()
         };
+        let noun = if self.is_of_several() { "copy" } else { "file" };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut failures, mut output) = (Vec::new(), Ok(()));
+        let (mut tally, mut output) = (Tally::of(self.servers), Ok(()));
         loop {
-            let event = tokio::select! {
-                event = queue.recv() => event,
+            let told = tokio::select! {
+                told = queue.recv() => told,
                 _ = tick.tick() => {
-                    advance(&bar, progress);
+                    advance(&bar, progress, noun);
                     continue;
                 }
             };
-            let Some(event) = event else { break };
-            let text = self.text(&event);
-            if let Event::Failed { path, error } = event
-                && failures.len() < MAX_FAILURES
-            {
-                failures.push((path, error));
-            }
+            let Some(told) = told else { break };
+            let (told, is_first) = tally.checked(told);
+            let text = self.text(&told, is_first);
+            tally.take(told);
             if let Some(bytes) = text
                 && output.is_ok()
             {
@@ -150,17 +158,39 @@ impl Show {
             }
         }
         bar.finish_and_clear();
-        output.map(|()| failures)
+        output.map(|()| tally.outcomes)
     }
 
-    fn text(&self, event: &Event) -> Option<Vec<u8>> {
+    /// Says of several servers which have everything.
+    fn ended(&self, outcomes: &[Outcome]) -> Result<(), Report> {
+        if !self.is_of_several() {
+            return Ok(());
+        }
+        if self.json {
+            let line = |it: &Outcome| {
+                let (server, files, failed) = (&it.server, it.done, it.failed);
+                let object =
+                    json!({ "event": "ended", "server": server, "files": files, "failed": failed });
+                format!("{object}\n")
+            };
+            return render::print(&outcomes.iter().map(line).collect::<String>());
+        }
+        if outcomes.iter().all(|it| it.failures.is_empty()) {
+            let (count, all) = (self.servers.len(), self.servers.join(", "));
+            super::report::note(&[format!("all {count} servers have everything: {all}")]);
+        }
+        Ok(())
+    }
+
+    /// What is printed of an event; the sum of a file once.
+    fn text(&self, told: &Told, is_first: bool) -> Option<Vec<u8>> {
         if !self.json {
-            return match event {
-                Event::Done(done) => Some(sum_line(done)),
+            return match &told.event {
+                Event::Done(done) if is_first => Some(sum_line(done)),
                 _ => None,
             };
         }
-        let object = match event {
+        let mut object = match &told.event {
             Event::Begun { remote, size } => {
                 json!({ "event": "begun", "remote": WirePath::from(remote), "size": size })
             }
@@ -172,12 +202,80 @@ impl Show {
                 "sha256": HEXLOWER.encode(&done.sum),
                 "moved": done.moved,
             }),
+            // One server that cannot be reached is all that is said then.
+            Event::Failed { path, .. } if path.is_empty() && !self.is_of_several() => return None,
             Event::Failed { path, error } => {
                 let message = using::line(path, error);
                 json!({ "event": "failed", "path": path, "message": message })
             }
         };
+        if let (true, Some(fields)) = (self.is_of_several(), object.as_object_mut()) {
+            let server = self.servers.get(told.server);
+            fields.insert("server".to_owned(), json!(server));
+        }
         Some(format!("{object}\n").into_bytes())
+    }
+}
+
+/// What has come of the transfers so far.
+struct Tally {
+    outcomes: Vec<Outcome>,
+    /// What was sent, where several servers are sent to: a path and a sum for each file.
+    sums: Option<HashMap<RelPath, [u8; 32]>>,
+}
+
+impl Tally {
+    fn of(servers: &[String]) -> Self {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        outcomes.resize_with(servers.len().max(1), Outcome::default);
+        for (outcome, server) in outcomes.iter_mut().zip(servers) {
+            outcome.server.clone_from(server);
+        }
+        Self {
+            outcomes,
+            sums: (servers.len() > 1).then(HashMap::new),
+        }
+    }
+
+    /// Makes a failure of a file that another server has with another content; whether it is the first word of a file.
+    fn checked(&mut self, told: Told) -> (Told, bool) {
+        let (Event::Done(done), Some(sums)) = (&told.event, &mut self.sums) else {
+            return (told, true);
+        };
+        match sums.get(&done.remote) {
+            None => {
+                sums.insert(done.remote.clone(), done.sum);
+                (told, true)
+            }
+            Some(sum) if *sum == done.sum => (told, false),
+            Some(_) => {
+                let path = done.remote.to_string();
+                let message = format!(
+                    "`{path}` changed while it was sent: another server has another version"
+                );
+                let event = Event::Failed {
+                    path,
+                    error: FileError::Other(message),
+                };
+                (Told { event, ..told }, false)
+            }
+        }
+    }
+
+    fn take(&mut self, told: Told) {
+        let Some(outcome) = self.outcomes.get_mut(told.server) else {
+            return;
+        };
+        match told.event {
+            Event::Begun { .. } => {}
+            Event::Done(_) => outcome.done += 1,
+            Event::Failed { path, error } => {
+                outcome.failed += 1;
+                if outcome.failures.len() < MAX_FAILURES {
+                    outcome.failures.push((path, error));
+                }
+            }
+        }
     }
 }
 
@@ -217,12 +315,12 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn advance(bar: &ProgressBar, progress: &Progress) {
+fn advance(bar: &ProgressBar, progress: &Progress, noun: &str) {
     let read = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
     let (done, files) = (read(&progress.done_files), read(&progress.files));
     bar.set_length(read(&progress.bytes));
     bar.set_position(read(&progress.done_bytes));
-    bar.set_message(format!("{done} of {}", overview::count(files, "file")));
+    bar.set_message(format!("{done} of {}", overview::count(files, noun)));
     bar.tick();
 }
 
@@ -231,5 +329,47 @@ pub(super) fn parse_jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(jobs @ 1..=64) => Ok(jobs),
         _ => Err("expected a number from 1 to 64".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+    use crate::daemon::user::files::{Done, Event, Told};
+    use crate::model::RelPath;
+
+    #[test]
+    fn a_file_that_servers_have_otherwise_is_a_failure_of_the_second() {
+        let told = |server, name: &[u8], sum| Told {
+            server,
+            event: Event::Done(Done {
+                remote: RelPath::new(name).unwrap(),
+                local: None,
+                size: 1,
+                sum: [sum; 32],
+                moved: 1,
+            }),
+        };
+        let mut tally = Tally::of(&["a:1".to_owned(), "b:1".to_owned()]);
+        for (next, first) in [
+            (told(0, b"same", 1), true),
+            (told(1, b"same", 1), false),
+            (told(1, b"other", 2), true),
+            (told(0, b"other", 3), false),
+        ] {
+            let (told, is_first) = tally.checked(next);
+            assert_eq!(is_first, first);
+            tally.take(told);
+        }
+        let [one, two] = &tally.outcomes[..] else {
+            panic!("two servers");
+        };
+        assert_eq!((one.done, one.failed, two.done, two.failed), (1, 1, 2, 0));
+        let message = one.failures[0].1.to_string();
+        assert!(message.contains("`other` changed while"), "{message}");
+        // One server has no other to be held against.
+        let mut alone = Tally::of(&[]);
+        assert!(alone.checked(told(0, b"same", 1)).1);
+        assert!(alone.checked(told(0, b"same", 2)).1);
     }
 }

@@ -1,10 +1,11 @@
 //! `syncd upload`.
 
+use super::everywhere::Words;
 use super::log;
 use super::report::Report;
 use super::transfer::{Show, Sums, TransferArguments};
 use super::using::{self, UseArguments};
-use crate::daemon::user::files::{self, SendOptions, Source};
+use crate::daemon::user::files::{self, SendOptions, Source, Stream};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +14,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   syncd upload notes.txt              to the top of the share
   syncd upload a.jpg b.jpg photos/    several into a directory of the share
   syncd upload --recursive photos /
-  tar c src | syncd upload - src.tar  from standard input";
+  tar c src | syncd upload - src.tar  from standard input
+  syncd upload --server a:7440 --server b:7440 big.iso
+                                      to both, also when one of them is away";
 
 /// Arguments of `syncd upload`.
 #[derive(Debug, Args)]
@@ -40,7 +43,7 @@ pub fn run(arguments: UploadArguments, overrides: &log::Overrides) -> Result<(),
     };
     let source = |path: OsString| {
         if path == "-" {
-            return Source::Stream(Box::new(std::io::stdin()));
+            return Source::Stream(Stream::new(Box::new(std::io::stdin())));
         }
         let path = PathBuf::from(path);
         Source::Path { path, size: None }
@@ -52,15 +55,26 @@ pub fn run(arguments: UploadArguments, overrides: &log::Overrides) -> Result<(),
         replace: arguments.how.replace(),
         jobs: arguments.how.jobs(),
     };
-    let show = Show {
-        json: arguments.how.json,
-        sums: Sums::Printed,
+    let streams = |source: &Source| matches!(source, Source::Stream(_));
+    let hint = "the same command goes on: what a server has already is not sent to it again";
+    let words = Words {
+        noun: "file",
         what: "could not be sent",
+        not_everywhere: "not everything could be sent to all servers",
+        good: "has everything",
+        hint: (!options.sources.iter().any(streams)).then_some(hint),
     };
+    let json = arguments.how.json;
     using::run(arguments.using, overrides, |way, stop| async move {
-        let (way, server) = (&way, using::only(&way)?);
-        show.watch(&stop, |watcher| async move {
-            files::upload((way, server), options, &watcher).await
+        let show = Show {
+            json,
+            sums: Sums::Printed,
+            words,
+            servers: way.servers(),
+        };
+        show.watch(&stop, |watcher| async {
+            files::upload_everywhere(&way, options, watcher).await;
+            Ok(())
         })
         .await
     })

@@ -1,5 +1,6 @@
 //! What the commands share that use a share's files and keys without mirroring it.
 
+use super::everywhere::Tried;
 use super::report::{Kind, Report};
 use super::settings::{load, own};
 use super::{log, runtime, sync};
@@ -10,6 +11,7 @@ use crate::daemon::user::{Connection, Way};
 use crate::host::dirs::Dirs;
 use crate::wire::Code;
 use clap::Args;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -22,7 +24,7 @@ pub struct UseArguments {
     /// Settings; `config/client.toml` lists them all
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The server (default: the only one that is known, or 127.0.0.1:7440)
+    /// The server, or several of them: repeated, or with commas (default: the only one that is known, or 127.0.0.1:7440)
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -47,11 +49,13 @@ where
     let file = arguments.config.as_deref();
     let config = load(file, ClientConfig::parse)?;
     let named = !arguments.server.is_empty() || config.servers != ClientConfig::default().servers;
-    let servers = if arguments.server.is_empty() {
+    let mut servers = if arguments.server.is_empty() {
         config.servers
     } else {
         arguments.server
     };
+    let mut met = HashSet::new();
+    servers.retain(|server| met.insert(server.to_string()));
     let files = [&config.tls.certificate, &config.tls.key, &config.tls.ca];
     let options = UseOptions {
         servers: servers.iter().map(Address::to_string).collect(),
@@ -161,14 +165,13 @@ pub(super) fn conclude(failures: &[(String, FileError)], what: &str) -> Result<(
 pub(super) async fn each<'a, F>(
     connection: &'a Connection,
     arguments: &[Argument],
-    what: &str,
-    mut act: impl FnMut(Remote<'a>, crate::model::RelPath, bool) -> F,
-) -> Result<(), Report>
+    act: impl Fn(Remote<'a>, crate::model::RelPath, bool) -> F,
+) -> Tried
 where
     F: Future<Output = Result<(), FileError>>,
 {
     let remote = Remote(connection);
-    let mut failures = Vec::new();
+    let (mut done, mut failures) = (0, Vec::new());
     for argument in arguments {
         let paths = match argument.expand(&remote).await {
             Ok(paths) => paths,
@@ -183,10 +186,12 @@ where
                 let ends = error.ends_all();
                 failures.push((shown, error));
                 if ends {
-                    return conclude(&failures, what);
+                    return (done, failures);
                 }
+                continue;
             }
+            done += 1;
         }
     }
-    conclude(&failures, what)
+    (done, failures)
 }

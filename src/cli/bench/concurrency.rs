@@ -9,7 +9,9 @@ use crate::cli::transfer::parse_jobs;
 use crate::cli::{log, overview, render, report, runtime, sync, using};
 use crate::daemon::options::{ServerChoice, UseOptions};
 use crate::daemon::user::Way;
-use crate::daemon::user::files::{self, Argument, Event, Progress, SendOptions, Source, Watcher};
+use crate::daemon::user::files::{
+    self, Argument, Event, Progress, SendOptions, Source, Told, Watcher,
+};
 use crate::host::dirs::Dirs;
 use crate::host::local::{self, Replace};
 use clap::Args;
@@ -212,6 +214,7 @@ async fn one(
     let (events, queue) = mpsc::channel(WAITING);
     let watcher = Watcher {
         events,
+        server: 0,
         progress: Arc::new(Progress::default()),
         stop: stop.child_token(),
     };
@@ -260,9 +263,9 @@ async fn enrolled(server: &Server, place: &Path) -> Result<Arc<Way>, Report> {
 }
 
 /// How long each file took; a failure if one could not be sent.
-async fn timed(mut queue: mpsc::Receiver<Event>) -> Result<Vec<Duration>, Report> {
+async fn timed(mut queue: mpsc::Receiver<Told>) -> Result<Vec<Duration>, Report> {
     let (mut begun, mut times, mut failures) = (HashMap::new(), Vec::new(), Vec::new());
-    while let Some(event) = queue.recv().await {
+    while let Some(Told { event, .. }) = queue.recv().await {
         let now = crate::host::clock::monotonic();
         match event {
             Event::Begun { remote, .. } => drop(begun.insert(remote, now)),

@@ -12,7 +12,7 @@ use std::process::Stdio;
 const MIB: usize = 1024 * 1024;
 
 /// More servers, each with a directory of its own, that know who uses them.
-fn more(used: &Used, count: usize) -> Vec<(Daemon, String)> {
+pub(super) fn more(used: &Used, count: usize) -> Vec<(Daemon, String)> {
     let start = |number| {
         let share = used.sandbox.dir(&format!("share{number}"));
         let mut command = used.sandbox.syncd();
@@ -27,7 +27,7 @@ fn more(used: &Used, count: usize) -> Vec<(Daemon, String)> {
     (1..=count).map(start).collect()
 }
 
-fn put(used: &Used, number: usize, name: &str, content: &[u8]) {
+pub(super) fn put(used: &Used, number: usize, name: &str, content: &[u8]) {
     let share = used.sandbox.path(&format!("share{number}"));
     fs::write(share.join(name), content).unwrap();
 }

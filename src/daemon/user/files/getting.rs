@@ -2,7 +2,8 @@
 
 use super::get::Target;
 use super::names::Argument;
-use super::work::{Servers, Task, WAITING, Watcher, carry_out, close};
+use super::watching::Watcher;
+use super::work::{Servers, Task, WAITING, carry_out, close};
 use super::{Entry, EntryKind, FileError, Remote};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};

@@ -1,19 +1,26 @@
 //! The files of a share, for people and scripts: looked at, fetched, sent, removed, moved.
 
+mod everywhere;
 mod get;
 mod getting;
 mod names;
 mod remote;
 mod send;
 mod sending;
+mod stream;
+mod union;
+mod watching;
 mod work;
 
+pub use everywhere::{everywhere, upload_everywhere};
 pub use get::Target;
 pub use getting::{GetOptions, get};
 pub use names::{Argument, ArgumentError};
 pub use remote::{Cached, Entry, EntryKind, Listing, Remote, Unlisted};
 pub use sending::{SendOptions, Source, upload};
-pub use work::{Done, Event, Progress, Watcher};
+pub use stream::Stream;
+pub use union::{Aspect, Difference, Merge, Seen, Union};
+pub use watching::{Done, Event, Progress, Told, Watcher};
 
 use crate::daemon::client::ClientError;
 use crate::model::Fault;

@@ -4,6 +4,7 @@ use super::FileError;
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Answers, Connection};
 use crate::host::pki::clean_text;
+use crate::model::limits::MAX_BLOCK;
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
 use crate::wire::{
     FileAnswer, FileAsk, FileRequest, Given, ListEntry, ListKind, Op, Request, Response, WireBytes,
@@ -222,6 +223,28 @@ impl Remote<'_> {
         };
         let listing = listing().ok_or_else(|| self.broken())?;
         Ok(found.then_some(listing))
+    }
+
+    /// The SHA-256 of a file.
+    ///
+    /// # Errors
+    /// When there is none, the server cannot read it, or the line ended.
+    pub async fn sum(&self, path: &RelPath) -> Result<[u8; 32], FileError> {
+        let ask = FileAsk::Sum {
+            path: WirePath::from(path),
+            block: MAX_BLOCK,
+            seed: 0,
+        };
+        let mut answers = self.ask(ask, Vec::new()).await?;
+        loop {
+            match self.said(&mut answers).await? {
+                (FileAnswer::Blocks {}, _) => {}
+                (FileAnswer::Summed { .. }, body) => {
+                    return <[u8; 32]>::try_from(&*body).map_err(|_| self.broken());
+                }
+                _ => return Err(self.broken()),
+            }
+        }
     }
 
     /// Some of the files of the share that the server keeps in memory, from a path on, and where to go on.

@@ -5,6 +5,7 @@
 mod feed;
 
 use super::get::sum_of;
+use super::stream::Stream;
 use super::work::{Done, Work};
 use super::{EntryKind, FileError, Remote, Source};
 use crate::daemon::client::input::Link;
@@ -14,14 +15,11 @@ use crate::daemon::user::Answers;
 use crate::delta::{Recipe, block_size};
 use crate::host::local::{LocalFile, Replace, fill};
 use crate::host::pki::clean_text;
-use crate::host::{clock, random};
+use crate::host::random;
 use crate::model::limits::MAX_PIECE;
 use crate::model::{Mtime, RelPath};
-use crate::wire::{
-    Content, Continued, FileAnswer, FileAsk, Given, Op, Request, Response, WirePath, WireTime,
-};
+use crate::wire::{Content, Continued, Given, Op, Request, Response, WirePath, WireTime};
 use feed::Feed;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,7 +58,7 @@ pub(super) fn send(
                 "`{shown}` changes again and again while it is read"
             )))
         }
-        Source::Stream(mut stream) => match send.stream(&mut *stream) {
+        Source::Stream(mut stream) => match send.stream(&mut stream) {
             Ok(done) => Ok(done),
             Err(Failure::Of(error)) => Err(error),
             Err(Failure::Again) => Err(FileError::Other(
@@ -151,7 +149,7 @@ impl Send<'_> {
         Ok(self.done(Some(path), read.size, read.sum, read.moved))
     }
 
-    fn stream(&self, stream: &mut dyn Read) -> Result<Done, Failure> {
+    fn stream(&self, stream: &mut Stream) -> Result<Done, Failure> {
         let old = match self.prepare(None)? {
             Some(Prepared::Old(old)) => old,
             _ => Old::default(),
@@ -160,14 +158,9 @@ impl Send<'_> {
             attempt: "cannot read standard input".to_owned(),
             source,
         };
-        let mut next = |buffer: &mut [u8]| fill(&mut &mut *stream, buffer).map_err(failed);
+        let mut next = |buffer: &mut [u8]| fill(stream, buffer).map_err(failed);
         let (upload, answers, read) = self.upload(old, &mut next)?;
-        let now = clock::wall().duration_since(std::time::SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default();
-        let mtime = Mtime {
-            secs: i64::try_from(now.as_secs()).unwrap_or(0),
-            nanos: now.subsec_nanos(),
-        };
+        let mtime = stream.mtime();
         self.commit((upload, answers), &read, (STREAM_MODE, mtime))?;
         Ok(self.done(None, read.size, read.sum, read.moved))
     }
@@ -203,7 +196,8 @@ impl Send<'_> {
                 if self.replace == Replace::Refused && *size == length =>
             {
                 let sum = sum_of(path, &|| self.work.check())?;
-                if self.sum()? == sum {
+                let there = self.share();
+                if self.work.runtime.block_on(there.sum(self.remote))? == sum {
                     return Ok(Some(Prepared::Same(sum)));
                 }
             }
@@ -222,28 +216,6 @@ impl Send<'_> {
             _ => 0,
         };
         Ok(Some(Prepared::Old(self.old(base, looked.leftover, size))))
-    }
-
-    /// The SHA-256 of the file that is there.
-    fn sum(&self) -> Result<[u8; 32], FileError> {
-        let share = self.share();
-        self.work.runtime.block_on(async {
-            let ask = FileAsk::Sum {
-                path: WirePath::from(self.remote),
-                block: crate::model::limits::MAX_BLOCK,
-                seed: 0,
-            };
-            let mut answers = share.ask(ask, Vec::new()).await?;
-            loop {
-                match share.said(&mut answers).await? {
-                    (FileAnswer::Blocks {}, _) => {}
-                    (FileAnswer::Summed { .. }, body) => {
-                        return <[u8; 32]>::try_from(&*body).map_err(|_| share.broken());
-                    }
-                    _ => return Err(share.broken()),
-                }
-            }
-        })
     }
 
     /// What the server has that the file can be made of: its version in view, and what a cut upload has left.

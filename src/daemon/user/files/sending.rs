@@ -1,14 +1,15 @@
 //! Which files are to be sent, with their directories: what the arguments of `upload` come to.
 
 use super::names::Argument;
-use super::work::{Servers, Task, WAITING, Watcher, carry_out, close};
+use super::stream::Stream;
+use super::watching::Watcher;
+use super::work::{Servers, Task, WAITING, carry_out, close};
 use super::{EntryKind, FileError, Remote};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
 use crate::host::local::{self, Kind, Local, Replace};
 use crate::model::{Mtime, Name, RelPath, escape};
 use crate::wire::{Given, Op, WireBytes, WirePath, WireTime};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub enum Source {
         size: Option<u64>,
     },
     /// What somebody writes.
-    Stream(Box<dyn Read + Send>),
+    Stream(Stream),
 }
 
 impl std::fmt::Debug for Source {

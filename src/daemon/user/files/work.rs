@@ -2,102 +2,26 @@
 
 use super::get::{self, Target};
 use super::send;
+use super::watching::{Event, Watcher};
 use super::{FileError, Source};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
 use crate::host::local::Replace;
 use crate::model::RelPath;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+
+pub(super) use super::watching::Done;
 
 /// How long a server may say nothing while another one could be asked.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Files that wait for a worker at most.
 pub(super) const WAITING: usize = 256;
-
-/// How far everything is, for whoever shows it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes of all files that are known of.
-    pub bytes: AtomicU64,
-    /// Bytes that are done with: moved, or found to be there.
-    pub done_bytes: AtomicU64,
-    /// Files that are known of.
-    pub files: AtomicU64,
-    /// Files that are done with.
-    pub done_files: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn expect(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.files.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A file that was fetched or sent, and is where it belongs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
-    /// Its path in the share.
-    pub remote: RelPath,
-    /// Its path here; none for standard input or output.
-    pub local: Option<PathBuf>,
-    /// Its length in bytes.
-    pub size: u64,
-    /// SHA-256 of its content, as both sides have it.
-    pub sum: [u8; 32],
-    /// How many bytes of it went over the line.
-    pub moved: u64,
-}
-
-/// What is told while files are moved.
-#[derive(Debug)]
-pub enum Event {
-    /// A file is begun.
-    Begun {
-        /// Its path in the share.
-        remote: RelPath,
-        /// Its length in bytes, where that is known.
-        size: Option<u64>,
-    },
-    /// A file is where it belongs.
-    Done(Done),
-    /// Something could not be done; the rest goes on.
-    Failed {
-        /// Which path it is about, for a person.
-        path: String,
-        /// Why.
-        error: FileError,
-    },
-}
-
-/// Who is told what happens, and may stop it.
-#[derive(Clone, Debug)]
-pub struct Watcher {
-    /// Where events go.
-    pub events: mpsc::Sender<Event>,
-    /// How far everything is.
-    pub progress: Arc<Progress>,
-    /// Cancelled when the piece in hand is the last.
-    pub stop: CancellationToken,
-}
-
-impl Watcher {
-    pub(super) async fn failed(&self, path: String, error: FileError) {
-        if error.ends_all() {
-            self.stop.cancel();
-        }
-        // Whoever does not listen any more has ended.
-        drop(self.events.send(Event::Failed { path, error }).await);
-    }
-}
 
 /// One file to be moved.
 #[derive(Debug)]
@@ -326,7 +250,7 @@ impl Worker {
             Task::Send { source, .. } => source.size(),
         };
         let begun = Event::Begun { remote, size };
-        drop(self.watcher.events.send(begun).await);
+        self.watcher.tell(begun).await;
         let again = task.again();
         let connection = self.connection().await;
         let mut done = self.over(connection, task).await;
@@ -338,7 +262,7 @@ impl Worker {
             .done_files
             .fetch_add(1, Ordering::Relaxed);
         match done {
-            Ok(done) => drop(self.watcher.events.send(Event::Done(done)).await),
+            Ok(done) => self.watcher.tell(Event::Done(done)).await,
             Err(FileError::Stopped) => {}
             Err(error) => self.watcher.failed(path, error).await,
         }
