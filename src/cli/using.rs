@@ -119,7 +119,7 @@ pub(super) fn kind(error: &FileError) -> Kind {
             }
             _ => Kind::Problems,
         },
-        FileError::Other(_) => Kind::Problems,
+        FileError::Wrong(_) | FileError::Other(_) => Kind::Problems,
         FileError::Stopped => Kind::Unexpected,
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod files;
+pub mod liar;
 pub mod memcached;
 pub mod mounted;
 pub mod pair;

@@ -168,7 +168,7 @@ impl Fetch<'_> {
         if whole.sum == sum {
             return Ok(());
         }
-        Err(FileError::Other(format!(
+        Err(FileError::Wrong(format!(
             "what arrived of `{}` is not what the server has read: the sums differ",
             self.remote
         )))

@@ -50,6 +50,9 @@ pub enum FileError {
         /// What the system said.
         source: io::Error,
     },
+    /// What arrived is not what the server had told.
+    #[error("{0}")]
+    Wrong(String),
     /// Something is there already, or something else than is meant.
     #[error("{0}")]
     Other(String),
@@ -84,7 +87,7 @@ impl FileError {
             Self::Remote { code, .. } => {
                 matches!(code, Code::Held | Code::Forbidden | Code::Stopping)
             }
-            Self::Local { .. } | Self::Other(_) => false,
+            Self::Local { .. } | Self::Wrong(_) | Self::Other(_) => false,
         }
     }
 }

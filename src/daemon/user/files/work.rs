@@ -284,21 +284,28 @@ impl Worker {
         })
     }
 
-    /// Goes on with the other servers in turn after a line was lost. What is here already is not fetched again.
+    /// Goes on with the other servers in turn after one was lost, could not read, or brought other bytes. What is here already is
+    /// not fetched again.
     async fn elsewhere(
         &mut self,
         mut done: Result<Done, FileError>,
         again: impl Fn() -> Task,
     ) -> Result<Done, FileError> {
         let names = Arc::clone(&self.servers.names);
+        let own = self.own.as_ref().map(|own| own.server().to_owned());
+        let mut from = own.unwrap_or_default();
         for server in names.iter() {
-            let Err(FileError::Line(error)) = &done else {
+            let Some(error) = done.as_ref().err().filter(|error| is_of_server(error)) else {
                 break;
             };
             if self.own.as_ref().is_some_and(|own| own.server() == server) {
                 continue;
             }
-            tracing::warn!("{error}: {server} is asked instead");
+            match error {
+                FileError::Line(error) => tracing::warn!("{error}: {server} is asked instead"),
+                error => tracing::warn!("{from}: {error}: {server} is asked instead"),
+            }
+            from.clone_from(server);
             match self.servers.connect(server).await {
                 Ok(own) => {
                     let own = Arc::new(own);
@@ -309,6 +316,14 @@ impl Worker {
             }
         }
         done
+    }
+}
+
+/// Whether another server may do better.
+fn is_of_server(error: &FileError) -> bool {
+    match error {
+        FileError::Line(_) | FileError::Remote { .. } | FileError::Wrong(_) => true,
+        FileError::Local { .. } | FileError::Other(_) | FileError::Stopped => false,
     }
 }
 
