@@ -12,6 +12,8 @@ pub enum Hold {
     Replaced,
     /// A directory of another file system is in the place of the source, or of the one that it was mounted on.
     Unmounted,
+    /// A file system that was mounted inside the source is not there.
+    Inside,
 }
 
 impl Hold {
@@ -25,6 +27,7 @@ impl Hold {
             Self::Unmounted => {
                 "a directory of another file system is in the place of the source, as when it is not mounted"
             }
+            Self::Inside => "a file system that was mounted in the source is not mounted there",
         }
     }
 
@@ -39,6 +42,10 @@ impl Hold {
                 "put the source back and the mirror goes on by itself; if the new directory is the source from now on, \
                  `syncd accept` shows what would be deleted and asks"
             }
+            Self::Inside => {
+                "mount it again and the mirror goes on by itself; if what was on it is to go, `syncd accept` shows what \
+                 would be deleted and asks"
+            }
             Self::Empty | Self::Most => {
                 "bring back what is missing and the mirror goes on by itself; if you removed it, `syncd accept` shows \
                  what would be deleted and asks"
@@ -46,10 +53,10 @@ impl Hold {
         }
     }
 
-    /// Whether it is for another directory in the place of the source.
+    /// Whether it is for another directory in the place of one, and ends with that.
     #[must_use]
-    pub fn is_of_root(self) -> bool {
-        matches!(self, Self::Replaced | Self::Unmounted)
+    pub fn is_of_place(self) -> bool {
+        matches!(self, Self::Replaced | Self::Unmounted | Self::Inside)
     }
 
     /// The word under which it is stored.
@@ -60,15 +67,22 @@ impl Hold {
             Self::Most => "most",
             Self::Replaced => "replaced",
             Self::Unmounted => "unmounted",
+            Self::Inside => "inside",
         }
     }
 
     /// The hold that was stored under a word.
     #[must_use]
     pub fn of_word(word: &[u8]) -> Option<Self> {
-        [Self::Empty, Self::Most, Self::Replaced, Self::Unmounted]
-            .into_iter()
-            .find(|hold| hold.word().as_bytes() == word)
+        [
+            Self::Empty,
+            Self::Most,
+            Self::Replaced,
+            Self::Unmounted,
+            Self::Inside,
+        ]
+        .into_iter()
+        .find(|hold| hold.word().as_bytes() == word)
     }
 }
 

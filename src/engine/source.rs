@@ -89,6 +89,9 @@ pub trait Source {
     /// [`SourceError::Gone`] when there is no directory, or the system refuses.
     fn root(&mut self) -> Result<RootId, SourceError>;
 
+    /// Whether anything was mounted or unmounted below the root since this was asked last: no event tells of that.
+    fn mounts_changed(&mut self) -> bool;
+
     /// Looks at one entry of a directory; `None` when there is nothing.
     ///
     /// # Errors

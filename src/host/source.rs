@@ -10,11 +10,12 @@ mod root;
 pub use root::SourceRoot;
 
 use crate::engine::source::{Found, FoundKind, Place, RootId, Source, SourceError};
+use crate::host::mounts::Mounts;
 use crate::host::setid::SetIds;
 use crate::host::watch::Watcher;
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name, PERMISSION_BITS, RelPath};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -97,6 +98,8 @@ fn found(statx: &Statx, target: Option<Box<[u8]>>) -> Found {
         nanoseconds(statx.stx_btime.tv_sec, statx.stx_btime.tv_nsec)
     };
     let link = matches!(kind, FoundKind::Symlink { .. });
+    let mount = matches!(kind, FoundKind::Directory)
+        && statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
     Found {
         kind,
         mode: if link { 0 } else { mode & PERMISSION_BITS },
@@ -109,6 +112,7 @@ fn found(statx: &Statx, target: Option<Box<[u8]>>) -> Found {
             birth,
             ctime: nanoseconds(statx.stx_ctime.tv_sec, statx.stx_ctime.tv_nsec),
             links: statx.stx_nlink,
+            mount,
         },
     }
 }
@@ -197,6 +201,7 @@ pub struct DiskSource {
     kept: VecDeque<((u64, i64), Arc<OwnedFd>)>,
     /// The root for which the watches are.
     seen: Option<RootId>,
+    mounts: Mounts,
 }
 
 impl DiskSource {
@@ -204,6 +209,7 @@ impl DiskSource {
     #[must_use]
     pub fn new(root: SourceRoot, watcher: Watcher) -> Self {
         Self {
+            mounts: Mounts::below(root.path()),
             root,
             watcher,
             kept: VecDeque::new(),
@@ -251,6 +257,10 @@ impl Source for DiskSource {
             self.watcher.clear();
         }
         Ok(id)
+    }
+
+    fn mounts_changed(&mut self) -> bool {
+        self.mounts.changed(self.root.path())
     }
 
     fn look(&mut self, dir: &Place, name: &Name) -> Result<Option<Found>, SourceError> {

@@ -266,3 +266,46 @@ fn a_source_that_is_unmounted_waits_for_its_mount() {
     assert!(pair::answers(&pair.sandbox, "source"));
     pair.stop();
 }
+
+#[test]
+fn what_is_mounted_inside_the_source_stays_when_it_is_unmounted() {
+    let sandbox = Sandbox::new();
+    filled(&sandbox, 20);
+    let (usb, keep) = (sandbox.dir("source/usb"), sandbox.dir("keep"));
+    let (path, kept) = (usb.to_str().unwrap(), keep.to_str().unwrap());
+    if !mount(&["-t", "tmpfs", "-o", "size=1m", "syncd-test", path]) {
+        return assert_cannot_mount();
+    }
+    let _first = Mounted(usb.clone());
+    write(&usb, "sub/on-it", "on it");
+    assert!(mount(&["--bind", path, kept]));
+    let _second = Mounted(keep.clone());
+    let mut pair = Pair::of(sandbox);
+    pair.settle();
+    assert_eq!(count(&pair.mirror), 28);
+    // While nobody looks, and by a client that starts then: what was not judged then is held by the next.
+    pair.client.stop();
+    drop(Mounted(usb.clone()));
+    pair.restart_client();
+    let text = pair.says("DELETIONS HELD: 2 entries");
+    assert!(text.contains("mount it again"), "{text}");
+    pair.client.stop();
+    pair.restart_client();
+    pair.says("DELETIONS HELD: 2 entries");
+    assert_eq!(count(&pair.mirror), 28);
+    let again = |pair: &Pair| {
+        assert!(mount(&["--bind", kept, path]));
+        assert!(wait::until(wait::PATIENCE, || pair.held().is_none()));
+        pair.settle();
+    };
+    again(&pair);
+    // It is watched again. And while the client runs.
+    write(&usb, "sub/later", "later");
+    pair.settle();
+    tree::assert_converges(&pair.source, &pair.mirror);
+    drop(Mounted(usb.clone()));
+    pair.says("DELETIONS HELD: 3 entries");
+    again(&pair);
+    tree::assert_converges(&pair.source, &pair.mirror);
+    pair.stop();
+}

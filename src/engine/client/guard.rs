@@ -103,10 +103,15 @@ impl Guard {
         self.lessened = false;
     }
 
+    /// What is missing.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &Key> {
+        self.missing.iter()
+    }
+
     /// What an earlier judgement still says of so many missing entries. That some of them were seen to go lessens what
     /// is missing; that the tree grew does not.
     fn standing(&self, loss: Loss) -> Option<Hold> {
-        let before = self.before.filter(|hold| !hold.is_of_root())?;
+        let before = self.before.filter(|hold| !hold.is_of_place())?;
         match (before, self.total) {
             (Hold::Most, Some(total)) if self.lessened => brake::judge(&Loss { total, ..loss }),
             _ => Some(before),
@@ -258,6 +263,7 @@ impl ClientEngine {
             let accepted = missing <= entries && self.guard.missing.is_subset(&self.guard.shown);
             self.guard.shown.clear();
             if accepted {
+                self.forget_mounts();
                 self.guard.release();
                 self.adopt_root();
                 self.guard.answer = Some(Ok(missing));
@@ -278,7 +284,9 @@ impl ClientEngine {
         }
         // What another root had caused ends with it: only what is missing in the right one counts.
         let before = self.guard.standing(loss);
-        let held = self.root.suspicion().or(brake::judge(&loss)).or(before);
+        let unmounted = self.lacks_mounted().then_some(Hold::Inside);
+        let held = self.root.suspicion().or(unmounted);
+        let held = held.or(brake::judge(&loss)).or(before);
         if held.is_none() {
             self.guard.release();
         } else if self.guard.before.is_none() {
@@ -335,7 +343,7 @@ impl ClientEngine {
     }
 
     fn count_missing(&self) -> usize {
-        let missing = self.guard.missing.iter();
+        let missing = self.guard.missing();
         let nodes = missing.filter_map(|key| self.view.child(key.dir, key.name.as_bytes()));
         let moved: HashSet<NodeId> = self.guard.displacing.values().copied().collect();
         nodes.map(|id| self.count(id, &moved)).sum()

@@ -11,6 +11,7 @@ mod flush;
 mod guard;
 mod ignored;
 mod links;
+mod mounts;
 mod moves;
 mod poll;
 mod repair;
@@ -131,6 +132,8 @@ pub struct ClientEngine {
     /// What scans found to be other than in the view.
     found: VecDeque<Key>,
     guard: Guard,
+    /// Directories on which a file system was mounted when they were mirrored, and is not now.
+    unmounted: HashSet<NodeId>,
     ignore: Ignore,
     scans: Scans,
     unwatched: Unwatched,
@@ -182,6 +185,7 @@ impl ClientEngine {
             queue: Queue::new(settings.timing),
             found: VecDeque::new(),
             guard: Guard::new(memory.held),
+            unmounted: HashSet::new(),
             ignore: Ignore::new(&settings.ignore, settings.ignored),
             scans: Scans::default(),
             unwatched: Unwatched::default(),

@@ -123,7 +123,8 @@ impl ClientEngine {
         let Some(path) = self.view.path(id) else {
             return;
         };
-        if !wait.left || !self.check_root(now, source) || self.root.suspicion().is_some() {
+        let seen = wait.left && !self.has_mount(id);
+        if !seen || !self.check_root(now, source) || self.root.suspicion().is_some() {
             // Nobody saw it go, or not from the source of the mirror: it is judged with all that is missing.
             return self.miss(key.clone());
         }
@@ -243,8 +244,8 @@ impl ClientEngine {
             .map(|(id, node)| (id, node.entry.is_dir(), same_directory(node, found)));
         match old {
             Some((id, true, same)) => {
-                self.view.set_stat(id, Some(found.stat));
-                if !same && wait.left {
+                let unmounted = self.found_directory(id, found.stat);
+                if !same && wait.left && !unmounted {
                     self.scans.push_replaced(id);
                 } else if !same || self.scans.is_marked(id) {
                     self.scans.push(id);

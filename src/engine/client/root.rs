@@ -110,6 +110,9 @@ impl ClientEngine {
         }
         self.root.checked = Some(now);
         let same = self.look_at_root(source);
+        if source.mounts_changed() && same {
+            self.rescan();
+        }
         let right = self.root.away.is_none() && self.root.suspicion().is_none();
         self.root.next = now + if right { PERIOD } else { AWAITED };
         same

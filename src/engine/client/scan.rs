@@ -82,6 +82,7 @@ impl ClientEngine {
                         let same = matches!(found.kind, FoundKind::Directory)
                             && same_directory(node, &found);
                         if same {
+                            self.found_directory(id, found.stat);
                             self.scans.push(id);
                         } else {
                             // It is listed when it has been found where it is now.

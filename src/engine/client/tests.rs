@@ -21,6 +21,7 @@ mod bench;
 mod brake;
 mod flush;
 mod hot;
+mod mounts;
 mod naive;
 
 use bench::{Bench, brief};

@@ -47,6 +47,29 @@ impl MemSource {
         }
         out
     }
+
+    fn at(&self, place: &Place) -> Result<u64, SourceError> {
+        let mut at = self.opened;
+        for part in place.path.components() {
+            let Inode::Dir(children) = &self.inodes[&at].inode else {
+                return Err(SourceError::Displaced);
+            };
+            at = *children.get(part).ok_or(SourceError::Displaced)?;
+        }
+        let right = place.identity.is_none_or(|(inode, _)| inode == at);
+        if right && matches!(self.inodes[&at].inode, Inode::Dir(_)) {
+            Ok(at)
+        } else {
+            Err(SourceError::Displaced)
+        }
+    }
+
+    fn child(&self, place: &Place, entry: &Name) -> Result<Option<u64>, SourceError> {
+        let Inode::Dir(children) = &self.inodes[&self.at(place)?].inode else {
+            return Err(SourceError::Displaced);
+        };
+        Ok(children.get(entry.as_bytes()).copied())
+    }
 }
 
 /// The root that an inode is.
@@ -59,6 +82,10 @@ pub fn root_id(inode: u64) -> RootId {
 }
 
 impl Source for MemSource {
+    fn mounts_changed(&mut self) -> bool {
+        std::mem::take(&mut self.mounted)
+    }
+
     fn root(&mut self) -> Result<RootId, SourceError> {
         let root = self.root.ok_or(SourceError::Gone)?;
         if std::mem::replace(&mut self.opened, root) != root {

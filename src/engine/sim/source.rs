@@ -1,7 +1,7 @@
 //! A source tree in memory, with the events that a watcher would give.
 
 use crate::debounce::Hint;
-use crate::engine::source::{Found, FoundKind, Place, SourceError};
+use crate::engine::source::{Found, FoundKind};
 use crate::index::{NodeId, Stat};
 use crate::model::{Mtime, Name};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -65,6 +65,10 @@ pub struct MemSource {
     pub watches: usize,
     /// Files that cannot be read.
     pub refused: HashSet<u64>,
+    /// Directories that are the top of a mounted file system.
+    pub mounts: HashSet<u64>,
+    /// Something was mounted or unmounted.
+    pub mounted: bool,
     /// The directory at the root's path.
     pub root: Option<u64>,
     /// The one that is worked in.
@@ -108,6 +112,8 @@ impl MemSource {
             race: None,
             watches: usize::MAX,
             refused: HashSet::new(),
+            mounts: HashSet::new(),
+            mounted: false,
             root: Some(1),
             opened: 1,
             fs: 0,
@@ -367,31 +373,9 @@ impl MemSource {
                 birth: 0,
                 ctime: meta.ctime,
                 links: meta.links,
+                mount: self.mounts.contains(&id),
             },
         }
-    }
-
-    pub(super) fn at(&self, place: &Place) -> Result<u64, SourceError> {
-        let mut at = self.opened;
-        for part in place.path.components() {
-            let Inode::Dir(children) = &self.inodes[&at].inode else {
-                return Err(SourceError::Displaced);
-            };
-            at = *children.get(part).ok_or(SourceError::Displaced)?;
-        }
-        let right = place.identity.is_none_or(|(inode, _)| inode == at);
-        if right && matches!(self.inodes[&at].inode, Inode::Dir(_)) {
-            Ok(at)
-        } else {
-            Err(SourceError::Displaced)
-        }
-    }
-
-    pub(super) fn child(&self, place: &Place, entry: &Name) -> Result<Option<u64>, SourceError> {
-        let Inode::Dir(children) = &self.inodes[&self.at(place)?].inode else {
-            return Err(SourceError::Displaced);
-        };
-        Ok(children.get(entry.as_bytes()).copied())
     }
 }
 

@@ -66,6 +66,7 @@ impl State {
             birth: 0,
             ctime: there.ctime,
             links: 1,
+            mount: false,
         };
         let mtime = there.mtime;
         Some(Found {

@@ -131,6 +131,8 @@ fn found(stat: &Statx) -> Found {
             },
             ctime: nanoseconds(&stat.stx_ctime),
             links: stat.stx_nlink,
+            // Nothing is concluded from that where the mirror is.
+            mount: false,
         },
     }
 }

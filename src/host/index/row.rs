@@ -3,7 +3,7 @@
 //! ```text
 //! check   u32        the first bytes of BLAKE3(node id u64 || all that follows)
 //! version u8 = 1
-//! kind    u8         1 directory, 2 file, 3 symbolic link; + 16 with a stat
+//! kind    u8         1 directory, 2 file, 3 symbolic link; + 16 with a stat; + 32 where a file system was mounted
 //! parent  u64
 //! mode    u32        permission bits
 //! mtime   i64, u32   seconds, nanoseconds
@@ -25,6 +25,7 @@ const DIRECTORY: u8 = 1;
 const FILE: u8 = 2;
 const SYMLINK: u8 = 3;
 const WITH_STAT: u8 = 16;
+const MOUNT: u8 = 32;
 const CHECK: usize = 4;
 
 /// Bytes that are no row of this version and id.
@@ -40,7 +41,11 @@ pub(super) fn pack(id: u64, row: &Row, out: &mut Vec<u8>) {
         Kind::File { .. } => FILE,
         Kind::Symlink { .. } => SYMLINK,
     };
-    let with_stat = if row.stat.is_some() { WITH_STAT } else { 0 };
+    let with_stat = match row.stat {
+        Some(Stat { mount: true, .. }) => WITH_STAT | MOUNT,
+        Some(_) => WITH_STAT,
+        None => 0,
+    };
     out.extend_from_slice(&[VERSION, kind | with_stat]);
     out.extend_from_slice(&row.parent.0.to_le_bytes());
     out.extend_from_slice(&(row.entry.mode & PERMISSION_BITS).to_le_bytes());
@@ -91,9 +96,10 @@ pub(super) fn unpack(id: u64, packed: &[u8]) -> Result<Row, Damaged> {
             birth: i64::from_le_bytes(reader.array()?),
             ctime: i64::from_le_bytes(reader.array()?),
             links: u32::from_le_bytes(reader.array()?),
+            mount: kind & MOUNT != 0,
         }),
     };
-    let (kind, name) = match kind & !WITH_STAT {
+    let (kind, name) = match kind & !(WITH_STAT | MOUNT) {
         DIRECTORY => (Kind::Directory, reader.counted(MAX_NAME)?),
         FILE => {
             let size = u64::from_le_bytes(reader.array()?);

@@ -18,12 +18,13 @@ fn any_row() -> impl Strategy<Value = Row> {
         }),
     ];
     let mtime = (any::<i64>(), 0..1_000_000_000u32).prop_map(|(secs, nanos)| Mtime { secs, nanos });
-    let stat = (any::<u64>(), any::<i64>(), any::<i64>(), any::<u32>()).prop_map(
-        |(inode, birth, ctime, links)| Stat {
+    let stat = (any::<[u64; 3]>(), any::<u32>(), any::<bool>()).prop_map(
+        |([inode, birth, ctime], links, mount)| Stat {
             inode,
-            birth,
-            ctime,
+            birth: birth.cast_signed(),
+            ctime: ctime.cast_signed(),
             links,
+            mount,
         },
     );
     let name = prop::collection::vec(any::<u8>(), 0..256);
@@ -96,6 +97,7 @@ fn the_layout_is_frozen() {
             birth: 4,
             ctime: 5,
             links: 6,
+            mount: false,
         }),
     };
     let hex = data_encoding::HEXLOWER.encode(&packed(1, &row)[4..]);

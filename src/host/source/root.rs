@@ -46,6 +46,12 @@ impl SourceRoot {
         }
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens a directory as the root.
     ///
     /// # Errors

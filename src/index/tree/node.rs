@@ -19,6 +19,8 @@ pub struct Stat {
     pub ctime: i64,
     /// Number of names (hard links).
     pub links: u32,
+    /// Whether another file system is mounted here. Of a directory in a mirror: whether one was.
+    pub mount: bool,
 }
 
 /// One entry of the tree. Most are files: what only a directory has lies apart.

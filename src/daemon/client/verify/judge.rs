@@ -185,6 +185,7 @@ mod tests {
             birth: 0,
             ctime: 0,
             links: 1,
+            mount: false,
         };
         let found = Found {
             kind,

@@ -24,7 +24,7 @@ fn what_is_seen_to_go_is_not_held_though_a_scan_misses_it_first() {
 }
 
 impl Bench {
-    fn held(&self) -> Option<Hold> {
+    pub(super) fn held(&self) -> Option<Hold> {
         self.engine.snapshot(self.now).held.map(|held| held.hold)
     }
 
@@ -36,7 +36,7 @@ impl Bench {
         self.accepted.pop().unwrap()
     }
 
-    fn make_files(&mut self, dir: u64, count: u8) {
+    pub(super) fn make_files(&mut self, dir: u64, count: u8) {
         for n in 0..count {
             let name = [b'f', b'0' + n / 50, b'0' + n % 50];
             self.source.make(dir, &name, Inode::File(vec![n; 3]));
