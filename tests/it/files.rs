@@ -2,6 +2,8 @@
 
 mod cached;
 mod everywhere;
+mod full;
+mod many;
 mod progress;
 mod refusals;
 mod resumed;

@@ -10,7 +10,7 @@ use crate::engine::server::{Finished, Growing, UploadError};
 use crate::host::disk::DiskUpload;
 use crate::host::thread;
 use crate::model::limits::{MAX_PIECE_BODY, MAX_UPLOADS};
-use crate::model::{Digest, RelPath};
+use crate::model::{Digest, Fault, RelPath};
 use crate::wire::{Code, Failed, Response, unpack};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -230,7 +230,10 @@ impl Uploading {
             }
         }
         if let Some(error) = ended {
-            if let Some(open) = self.open.remove(&upload) {
+            // What came before the disk was full is left for the next attempt.
+            if let Some(open) = self.open.remove(&upload)
+                && error.fault != Fault::Full
+            {
                 open.growing.discard();
             }
             self.failed(upload, &error);

@@ -92,6 +92,8 @@ pub struct Share {
     private: Arc<Private>,
     store: Arc<DiskStore>,
     core: Arc<Mutex<Server<DiskStore>>>,
+    /// Changes of those who do not mirror it.
+    foreign: foreign::Queue,
     /// Files whose content was read to be compared, since the share was opened.
     read: AtomicU64,
     /// Whether the directory was looked at since the share was opened.
@@ -179,6 +181,7 @@ impl Share {
             core,
             read: AtomicU64::new(0),
             looked: AtomicBool::new(false),
+            foreign: foreign::Queue::default(),
             lease: Mutex::new(Lease {
                 meta,
                 session: None,

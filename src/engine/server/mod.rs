@@ -12,6 +12,7 @@ mod listing;
 mod refresh;
 mod stager;
 mod sweep;
+mod together;
 mod upload;
 
 pub use change::{Change, DecodeError, SetId, Source, decode};

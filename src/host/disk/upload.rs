@@ -6,8 +6,8 @@ use super::{Area, Durability, Staged, look, remove_quietly, stage};
 use crate::engine::ports::{Origin, StoreError, Upload};
 use crate::engine::source::{Found, FoundKind};
 use crate::host::root::{Root, failed};
-use crate::model::LeftoverKey;
 use crate::model::limits::LEAF;
+use crate::model::{Fault, LeftoverKey};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, copy_file_range, fdatasync, ftruncate};
 use rustix::io::Errno;
@@ -206,8 +206,8 @@ impl DiskUpload {
             written.map_err(|errno| failed(what, errno))
         };
         if let Err(error) = self.area.with_room(write) {
-            // It would only be in the way of the next attempt.
-            self.spoilt = true;
+            // What is there of it is good when there is room again, and goes first when somebody else needs its room.
+            self.spoilt |= error.fault != Fault::Full;
             return Err(error);
         }
         self.size += bytes.len() as u64;

@@ -132,8 +132,8 @@ fn carried_out(using: &Using, id: u64, changing: Changing) -> Result<Outcome, Re
         .collect();
     stager.add((id, u64::MAX), changes, &mut take, &mut drop);
     let group = stager.finish();
-    let given = |store: &DiskStore| holds(&given, store);
-    let answers = held.change(group, &paths, &given);
+    let given = Box::new(move |store: &DiskStore| holds(&given, store));
+    let answers = held.change(group, paths, given);
     using.files.forget(&using.space, touched.iter());
     let answers = match answers {
         Ok(Ok(answers)) => answers,

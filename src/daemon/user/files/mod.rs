@@ -7,6 +7,7 @@ mod names;
 mod remote;
 mod send;
 mod sending;
+mod servers;
 mod stream;
 mod union;
 mod watching;
@@ -79,15 +80,20 @@ impl FileError {
         )
     }
 
-    /// Whether nothing else can be done over this line either.
+    /// Whether nothing else can be done either: the line or the rights are gone, or a disk is full.
     #[must_use]
     pub fn ends_all(&self) -> bool {
         match self {
             Self::Line(_) | Self::Stopped => true,
             Self::Remote { code, .. } => {
-                matches!(code, Code::Held | Code::Forbidden | Code::Stopping)
+                let full = Code::Fault(Fault::Full);
+                matches!(code, Code::Held | Code::Forbidden | Code::Stopping) || *code == full
             }
-            Self::Local { .. } | Self::Wrong(_) | Self::Other(_) => false,
+            Self::Local { source, .. } => {
+                use io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            Self::Wrong(_) | Self::Other(_) => false,
         }
     }
 }

@@ -2,23 +2,24 @@
 //!
 //! What the server has of it, in view or of an upload that was cut, is not sent again.
 
+mod closing;
 mod feed;
+
+pub(super) use closing::{Behind, Closing};
 
 use super::get::sum_of;
 use super::stream::Stream;
-use super::work::{Done, Work};
+use super::work::{Done, Moved, Work};
 use super::{EntryKind, FileError, Remote, Source};
 use crate::daemon::client::input::Link;
 use crate::daemon::client::sender::{Sender, Stop};
 use crate::daemon::pump::Outgoing;
-use crate::daemon::user::Answers;
 use crate::delta::{Recipe, block_size};
 use crate::host::local::{LocalFile, Replace, fill};
-use crate::host::pki::clean_text;
 use crate::host::random;
+use crate::model::RelPath;
 use crate::model::limits::MAX_PIECE;
-use crate::model::{Mtime, RelPath};
-use crate::wire::{Content, Continued, Given, Op, Request, Response, WirePath, WireTime};
+use crate::wire::{Continued, Request, WirePath};
 use feed::Feed;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,40 +31,25 @@ const WORTH: u64 = 256 * 1024;
 /// Permission bits of what came from a stream.
 const STREAM_MODE: u32 = 0o644;
 
-/// Sends a file.
+/// Sends a file, up to its last byte.
 pub(super) fn send(
     work: &Work,
     source: Source,
     remote: &RelPath,
     replace: Replace,
     fresh: bool,
-) -> Result<Done, FileError> {
+) -> Result<Moved, FileError> {
     let send = Send {
         work,
         remote,
         replace,
     };
     match source {
-        Source::Path { path, .. } => {
-            for attempt in 1.. {
-                match send.path(&path, fresh && attempt == 1) {
-                    Err(Failure::Again) if attempt < ATTEMPTS => {}
-                    Err(Failure::Again) => break,
-                    Err(Failure::Of(error)) => return Err(error),
-                    Ok(done) => return Ok(done),
-                }
-            }
-            let shown = crate::model::escape(path.as_os_str().as_encoded_bytes());
-            Err(FileError::Other(format!(
-                "`{shown}` changes again and again while it is read"
-            )))
-        }
+        Source::Path { path, .. } => send.attempts(&path, 1, fresh),
         Source::Stream(mut stream) => match send.stream(&mut stream) {
-            Ok(done) => Ok(done),
+            Ok(closing) => Ok(Moved::Closing(Box::new(closing))),
             Err(Failure::Of(error)) => Err(error),
-            Err(Failure::Again) => Err(FileError::Other(
-                "what the server had of it changed meanwhile: send it again".to_owned(),
-            )),
+            Err(Failure::Again) => Err(closing::gone()),
         },
     }
 }
@@ -113,16 +99,39 @@ impl Send<'_> {
         Failure::Of(FileError::Line(error))
     }
 
-    fn path(&self, path: &Path, fresh: bool) -> Result<Done, Failure> {
+    /// Begins a file again as often as it changes meanwhile.
+    fn attempts(&self, path: &Path, first: usize, fresh: bool) -> Result<Moved, FileError> {
+        for attempt in first..=ATTEMPTS {
+            match self.path(path, attempt, fresh && attempt == 1) {
+                Err(Failure::Again) => {}
+                Err(Failure::Of(error)) => return Err(error),
+                Ok(moved) => return Ok(moved),
+            }
+        }
+        let shown = crate::model::escape(path.as_os_str().as_encoded_bytes());
+        Err(FileError::Other(format!(
+            "`{shown}` changes again and again while it is read"
+        )))
+    }
+
+    fn path(&self, path: &Path, attempt: usize, fresh: bool) -> Result<Moved, Failure> {
         let failed = || FileError::local("read", path);
         let mut file = LocalFile::open(path).map_err(failed())?;
-        let old = if fresh {
+        // Of a small one nothing is saved by looking first; that it may not be replaced is found in the end.
+        let blind = attempt == 1 && (fresh || file.size() < WORTH && !self.work.finds());
+        let old = if blind {
             Old::default()
         } else if let Some(there) = self.prepare(Some((path, file.size())))? {
             match there {
                 Prepared::Same(sum) => {
                     self.work.count(file.size());
-                    return Ok(self.done(Some(path), file.size(), sum, 0));
+                    return Ok(Moved::Done(Done {
+                        remote: self.remote.clone(),
+                        local: Some(path.to_owned()),
+                        size: file.size(),
+                        sum,
+                        moved: 0,
+                    }));
                 }
                 Prepared::Old(old) => old,
             }
@@ -139,17 +148,18 @@ impl Send<'_> {
             left = left.saturating_sub(*count.as_ref().unwrap_or(&0) as u64);
             count.map_err(failed())
         };
-        let (upload, answers, read) = self.upload(old, &mut next)?;
-        if read.size != expected || !file.is_same().map_err(failed())? {
-            self.give_up(upload)?;
-            self.uncount(read.size);
+        let mut closing = self.upload(old, &mut next)?;
+        if closing.size() != expected || !file.is_same().map_err(failed())? {
+            self.give_up(closing.upload())?;
+            self.work.uncount(closing.size());
             return Err(Failure::Again);
         }
-        self.commit((upload, answers), &read, (file.mode(), file.mtime()))?;
-        Ok(self.done(Some(path), read.size, read.sum, read.moved))
+        closing.of_file(path, (attempt, blind), (file.mode(), file.mtime()));
+        closing.close().map_err(|stop| self.lost(stop))?;
+        Ok(Moved::Closing(Box::new(closing)))
     }
 
-    fn stream(&self, stream: &mut Stream) -> Result<Done, Failure> {
+    fn stream(&self, stream: &mut Stream) -> Result<Closing, Failure> {
         let old = match self.prepare(None)? {
             Some(Prepared::Old(old)) => old,
             _ => Old::default(),
@@ -159,25 +169,10 @@ impl Send<'_> {
             source,
         };
         let mut next = |buffer: &mut [u8]| fill(stream, buffer).map_err(failed);
-        let (upload, answers, read) = self.upload(old, &mut next)?;
-        let mtime = stream.mtime();
-        self.commit((upload, answers), &read, (STREAM_MODE, mtime))?;
-        Ok(self.done(None, read.size, read.sum, read.moved))
-    }
-
-    fn done(&self, local: Option<&Path>, size: u64, sum: [u8; 32], moved: u64) -> Done {
-        Done {
-            remote: self.remote.clone(),
-            local: local.map(Path::to_owned),
-            size,
-            sum,
-            moved,
-        }
-    }
-
-    fn uncount(&self, bytes: u64) {
-        let done = &self.work.watcher.progress.done_bytes;
-        done.fetch_sub(bytes, std::sync::atomic::Ordering::Relaxed);
+        let mut closing = self.upload(old, &mut next)?;
+        closing.of_stream((STREAM_MODE, stream.mtime()));
+        closing.close().map_err(|stop| self.lost(stop))?;
+        Ok(closing)
     }
 
     /// Looks at what is there. Nothing when nothing is.
@@ -270,7 +265,7 @@ impl Send<'_> {
         &self,
         old: Old,
         next: &mut dyn FnMut(&mut [u8]) -> Result<usize, FileError>,
-    ) -> Result<(u64, Answers, feed::Content), Failure> {
+    ) -> Result<Closing, Failure> {
         let upload = self.work.connection.id();
         let mut answers = self.work.connection.expect(upload)?;
         let paths = (old.base.then_some(self.remote), self.remote);
@@ -293,73 +288,18 @@ impl Send<'_> {
             feed.push(piece).map_err(|stop| self.lost(stop))?;
             self.work.count(count as u64);
             if let Some(answer) = answers.ready() {
-                self.staged(answer)?;
+                closing::staged(self.share(), answer)?;
             }
         }
         let read = feed.finish().map_err(|stop| self.lost(stop))?;
-        Ok((upload, answers, read))
+        let to = (self.remote, self.replace);
+        Ok(Closing::new(self.work, to, (upload, answers), read))
     }
 
     fn give_up(&self, upload: u64) -> Result<(), Failure> {
         let abort = Outgoing::new(&Request::UploadAbort { upload }, Vec::new());
         let sent = self.link().outbox.bulk.blocking_send(abort);
         sent.map_err(|_| self.lost(Stop::Silent))
-    }
-
-    /// What the server says of the upload: its SHA-256 of what is stored.
-    fn staged(&self, (response, body): (Response, bytes::Bytes)) -> Result<[u8; 32], Failure> {
-        match response {
-            Response::Staged {
-                failed: Some(failed),
-                ..
-            } => Err(FileError::Remote {
-                code: failed.code,
-                message: clean_text(&failed.message, 400),
-            }
-            .into()),
-            _ => <[u8; 32]>::try_from(&*body).map_err(|_| Failure::Of(self.share().broken())),
-        }
-    }
-
-    /// Ends an upload, and brings it into view if both sides have the same.
-    fn commit(
-        &self,
-        (upload, mut answers): (u64, Answers),
-        read: &feed::Content,
-        (mode, mtime): (u32, Mtime),
-    ) -> Result<(), Failure> {
-        let size = read.size;
-        let close = Request::UploadClose { upload, size };
-        let body = [read.digest.0, read.sum].concat();
-        let sent = self
-            .link()
-            .outbox
-            .bulk
-            .blocking_send(Outgoing::new(&close, body));
-        sent.map_err(|_| self.lost(Stop::Silent))?;
-        let answer = self.work.runtime.block_on(answers.next())?;
-        if self.staged(answer)? != read.sum {
-            return Err(Failure::Of(FileError::Other(format!(
-                "what the server has stored of `{}` is not what was read here: the sums differ",
-                self.remote
-            ))));
-        }
-        let path = WirePath::from(self.remote);
-        let given = match self.replace {
-            Replace::Allowed => Given::NoDirectory { path: path.clone() },
-            Replace::Refused => Given::Absent { path: path.clone() },
-        };
-        let put = Op::Put {
-            path,
-            mode,
-            mtime: WireTime::from(mtime),
-            size,
-            content: Content::Upload { upload },
-        };
-        let share = self.share();
-        let change = share.change(vec![put], vec![given], read.digest.0.to_vec());
-        // What is missing now is its directory: to send it again is of no use.
-        self.work.runtime.block_on(change).map_err(Failure::Of)
     }
 }
 

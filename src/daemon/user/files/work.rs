@@ -1,25 +1,23 @@
 //! Transfers side by side: workers that each have a connection and take one file after the other.
 
 use super::get::{self, Target};
-use super::send;
+use super::send::{self, Behind, Closing};
 use super::watching::{Event, Watcher};
 use super::{FileError, Source};
-use crate::daemon::client::ClientError;
-use crate::daemon::user::{Connection, Way};
+use crate::daemon::user::Connection;
 use crate::host::local::Replace;
 use crate::model::RelPath;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 pub(super) use super::watching::Done;
 
-/// How long a server may say nothing while another one could be asked.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) use super::servers::{Servers, silent};
+
 /// Files that wait for a worker at most.
 pub(super) const WAITING: usize = 256;
 
@@ -77,52 +75,6 @@ impl Task {
     }
 }
 
-/// The servers of a transfer, and how many lines it may have.
-#[derive(Clone, Debug)]
-pub(super) struct Servers {
-    pub(super) way: Arc<Way>,
-    /// One or more; files come from any of them, and go to the first.
-    pub(super) names: Arc<[String]>,
-    pub(super) jobs: usize,
-}
-
-impl Servers {
-    /// How long a server may say nothing, if there is another one to ask instead.
-    fn patience(&self) -> Option<Duration> {
-        (self.names.len() > 1).then_some(PATIENCE)
-    }
-
-    /// A connection to one of them.
-    pub(super) async fn connect(&self, server: &str) -> Result<Connection, ClientError> {
-        let connect = self.way.connect(server);
-        let Some(patience) = self.patience() else {
-            return connect.await;
-        };
-        let connected = timeout(patience, connect).await;
-        connected.unwrap_or_else(|_| Err(silent(server)))
-    }
-
-    /// A connection to the first that can be reached.
-    pub(super) async fn first(&self) -> Result<Connection, ClientError> {
-        let mut names = self.names.iter().peekable();
-        loop {
-            let server = names.next().map_or("", String::as_str);
-            match self.connect(server).await {
-                Err(error) if names.peek().is_some() => tracing::warn!("{error}: another is asked"),
-                connected => return connected,
-            }
-        }
-    }
-}
-
-/// The error of a server that says nothing.
-pub(super) fn silent(server: &str) -> ClientError {
-    ClientError::Lost {
-        server: server.to_owned(),
-        reason: format!("it said nothing for {} s", PATIENCE.as_secs()),
-    }
-}
-
 /// What a thread has that moves one file.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
@@ -130,9 +82,28 @@ pub(super) struct Work {
     pub(super) servers: Servers,
     pub(super) runtime: Handle,
     pub(super) watcher: Watcher,
+    /// Whether the worker found something where a file was to go.
+    found: Arc<AtomicBool>,
+}
+
+/// What became of a task, as far as a thread is needed for it.
+#[derive(Debug)]
+pub(super) enum Moved {
+    Done(Done),
+    Closing(Box<Closing>),
 }
 
 impl Work {
+    /// Whether something was found where a file was to go.
+    pub(super) fn finds(&self) -> bool {
+        self.found.load(Ordering::Relaxed)
+    }
+
+    /// Notes that there are files already: it is worth to look.
+    pub(super) fn found(&self) {
+        self.found.store(true, Ordering::Relaxed);
+    }
+
     /// The same over a line of its own.
     pub(super) fn to(&self, server: &str) -> Result<Self, FileError> {
         let connect = self.servers.connect(server);
@@ -167,14 +138,20 @@ impl Work {
         done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn carry_out(&self, task: Task) -> Result<Done, FileError> {
+    /// Bytes that were counted are to be moved again.
+    pub(super) fn uncount(&self, bytes: u64) {
+        let done = &self.watcher.progress.done_bytes;
+        done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn carry_out(&self, task: Task) -> Result<Moved, FileError> {
         match task {
             Task::Get {
                 remote,
                 size,
                 target,
                 replace,
-            } => get::fetch(self, &remote, size, target, replace),
+            } => get::fetch(self, &remote, size, target, replace).map(Moved::Done),
             Task::Send {
                 source,
                 remote,
@@ -202,6 +179,8 @@ pub(super) async fn carry_out(
             own: (number == 0).then(|| Arc::clone(first)),
             tasks: Arc::clone(&tasks),
             watcher: watcher.clone(),
+            behind: Behind::default(),
+            found: Arc::default(),
         };
         workers.spawn(worker.run());
     }
@@ -214,11 +193,14 @@ struct Worker {
     own: Option<Arc<Connection>>,
     tasks: Arc<Mutex<mpsc::Receiver<Task>>>,
     watcher: Watcher,
+    behind: Behind,
+    found: Arc<AtomicBool>,
 }
 
 impl Worker {
     async fn run(mut self) {
         loop {
+            self.behind.room().await;
             let next = async { self.tasks.lock().await.recv().await };
             let task = tokio::select! {
                 () = self.watcher.stop.cancelled() => break,
@@ -227,6 +209,7 @@ impl Worker {
             let Some(task) = task else { break };
             self.one(task).await;
         }
+        self.behind.all().await;
         if let Some(own) = self.own.take()
             && let Ok(own) = Arc::try_unwrap(own)
         {
@@ -257,40 +240,33 @@ impl Worker {
         if let Some(again) = again {
             done = self.elsewhere(done, again).await;
         }
-        self.watcher
-            .progress
-            .done_files
-            .fetch_add(1, Ordering::Relaxed);
         match done {
-            Ok(done) => self.watcher.tell(Event::Done(done)).await,
-            Err(FileError::Stopped) => {}
-            Err(error) => self.watcher.failed(path, error).await,
+            Ok(Moved::Closing(closing)) => self.behind.add(*closing, path, &self.watcher),
+            Ok(Moved::Done(done)) => conclude(&self.watcher, path, Ok(done)).await,
+            Err(error) => conclude(&self.watcher, path, Err(error)).await,
         }
     }
 
     /// Carries a task out over a connection.
-    async fn over(&self, connection: Arc<Connection>, task: Task) -> Result<Done, FileError> {
+    async fn over(&self, connection: Arc<Connection>, task: Task) -> Result<Moved, FileError> {
         let work = Work {
             connection,
             servers: self.servers.clone(),
             runtime: Handle::current(),
             watcher: self.watcher.clone(),
+            found: Arc::clone(&self.found),
         };
         let done = tokio::task::spawn_blocking(move || work.carry_out(task)).await;
-        done.unwrap_or_else(|_| {
-            Err(FileError::Other(
-                "a part of the program failed unexpectedly".to_owned(),
-            ))
-        })
+        done.unwrap_or_else(|_| Err(unexpected()))
     }
 
     /// Goes on with the other servers in turn after one was lost, could not read, or brought other bytes. What is here already is
     /// not fetched again.
     async fn elsewhere(
         &mut self,
-        mut done: Result<Done, FileError>,
+        mut done: Result<Moved, FileError>,
         again: impl Fn() -> Task,
-    ) -> Result<Done, FileError> {
+    ) -> Result<Moved, FileError> {
         let names = Arc::clone(&self.servers.names);
         let own = self.own.as_ref().map(|own| own.server().to_owned());
         let mut from = own.unwrap_or_default();
@@ -325,6 +301,20 @@ fn is_of_server(error: &FileError) -> bool {
         FileError::Line(_) | FileError::Remote { .. } | FileError::Wrong(_) => true,
         FileError::Local { .. } | FileError::Other(_) | FileError::Stopped => false,
     }
+}
+
+/// Tells what became of a file.
+pub(super) async fn conclude(watcher: &Watcher, path: String, done: Result<Done, FileError>) {
+    watcher.progress.done_files.fetch_add(1, Ordering::Relaxed);
+    match done {
+        Ok(done) => watcher.tell(Event::Done(done)).await,
+        Err(FileError::Stopped) => {}
+        Err(error) => watcher.failed(path, error).await,
+    }
+}
+
+pub(super) fn unexpected() -> FileError {
+    FileError::Other("a part of the program failed unexpectedly".to_owned())
 }
 
 /// Ends a connection that nobody uses any more in order.

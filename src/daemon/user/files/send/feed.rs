@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 /// What is known of a content when all of it was read.
+#[derive(Debug)]
 pub(super) struct Content {
     /// Its length in bytes.
     pub(super) size: u64,
