@@ -3,7 +3,10 @@
 use super::{Fetch, Whole, size_of};
 use crate::daemon::user::Answers;
 use crate::daemon::user::files::FileError;
-use crate::delta::{BLOCK_BYTES, MAX_BLOCKS, Recipe, RecipeBuilder, RecipeCollector, block_size};
+use crate::delta::{
+    BLOCK_BYTES, MAX_BLOCKS, MAX_BLOCKS_PER_MESSAGE, Recipe, RecipeBuilder, RecipeCollector,
+    RecipeError, block_size,
+};
 use crate::host::local::Partial;
 use crate::host::random;
 use crate::model::limits::MAX_PIECE;
@@ -59,11 +62,7 @@ impl Fetch<'_> {
                 }
                 (FileAnswer::Summed { file, version }, body) => {
                     let whole = self.told(&file, &body)?;
-                    let collector = RecipeCollector::new(size_of(&whole.entry), block, seed);
-                    let recipe = collector.and_then(|mut collector| {
-                        collector.push(&packed)?;
-                        collector.finish()
-                    });
+                    let recipe = collected(size_of(&whole.entry), (block, seed), &packed);
                     return Ok(Summed {
                         whole,
                         version,
@@ -183,6 +182,15 @@ impl Fetch<'_> {
     }
 }
 
+/// The recipe of all blocks that came, in any number of messages.
+fn collected(size: u64, (block, seed): (u32, u64), packed: &[u8]) -> Result<Recipe, RecipeError> {
+    let mut collector = RecipeCollector::new(size, block, seed)?;
+    for part in packed.chunks(MAX_BLOCKS_PER_MESSAGE * BLOCK_BYTES) {
+        collector.push(part)?;
+    }
+    collector.finish()
+}
+
 /// The SHA-256 of what is stored.
 pub(super) fn stored_sum(
     partial: &Partial,
@@ -201,4 +209,21 @@ pub(super) fn stored_sum(
         at += count as u64;
     }
     Ok(sum.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::collected;
+    use crate::delta::{BLOCK_BYTES, MAX_BLOCKS_PER_MESSAGE};
+    use crate::model::limits::MIN_BLOCK;
+
+    #[test]
+    fn a_file_may_have_more_blocks_than_a_message() {
+        let count = MAX_BLOCKS_PER_MESSAGE * 2 + 1;
+        let size = count as u64 * u64::from(MIN_BLOCK);
+        let packed = vec![7; count * BLOCK_BYTES];
+        let recipe = collected(size, (MIN_BLOCK, 1), &packed).unwrap();
+        assert_eq!((recipe.size(), recipe.blocks().len()), (size, count));
+        collected(size, (MIN_BLOCK, 1), &packed[BLOCK_BYTES..]).unwrap_err();
+    }
 }
