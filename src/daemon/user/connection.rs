@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// Frames that may wait for the line.
 const URGENT: usize = 256;
 /// Answers to one request that may wait to be taken: beyond them nothing is read from the line.
-const WAITING: usize = 16;
+pub(super) const WAITING: usize = 16;
 /// How long the end of the line may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Longest text of a server that is shown, in characters.

@@ -4,6 +4,7 @@ mod connection;
 pub mod files;
 pub mod keys;
 
+use connection::WAITING;
 pub use connection::{Answer, Answers, Connection};
 
 use crate::daemon::client::{ClientError, target};

@@ -213,6 +213,17 @@ fn what_is_here_is_believed_only_block_by_block() {
 }
 
 #[test]
+fn more_may_be_missing_than_waits_for_being_taken_in() {
+    let used = Used::new();
+    let content = noise(8, 40 * MIB);
+    used.share("large", &content);
+    used.write(".large.syncd-part", &content[..MIB]);
+    let sums = used.good(&["get", "large"]);
+    used.check(&sums);
+    assert!(fs::read(used.work.join("large")).unwrap() == content);
+}
+
+#[test]
 fn one_who_is_stopped_leaves_what_is_there_for_the_next() {
     let used = Used::new();
     let line = Proxy::to(&used.address);

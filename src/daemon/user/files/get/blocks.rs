@@ -1,8 +1,8 @@
 //! What is here of a file against what the server has, block by block; and the ranges that are missing.
 
 use super::{Fetch, Whole, size_of};
-use crate::daemon::user::Answers;
 use crate::daemon::user::files::FileError;
+use crate::daemon::user::{Answers, WAITING};
 use crate::delta::{
     BLOCK_BYTES, MAX_BLOCKS, MAX_BLOCKS_PER_MESSAGE, Recipe, RecipeBuilder, RecipeCollector,
     RecipeError, block_size,
@@ -16,8 +16,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Bytes that are asked for in one range at most.
-pub(super) const RANGE: u64 = 16 * 1024 * 1024;
+/// Bytes that are asked for in one range at most: as much as may wait here while an earlier one is taken in. A server
+/// answers both at a time, and what finds no room would hold up the line for the other.
+pub(super) const RANGE: u64 = 8 * MAX_PIECE as u64;
+const _: () = assert!(RANGE / (MAX_PIECE as u64) + 1 < WAITING as u64);
 /// Ranges that are asked for ahead.
 pub(super) const AHEAD: usize = 2;
 /// What a server's disk reads at least, in bytes a second.
