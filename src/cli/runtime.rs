@@ -2,6 +2,7 @@
 
 use super::report::{Kind, Report};
 use std::io;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -34,8 +35,9 @@ where
             () = signals.next() => Err(Report::new(Kind::Unexpected, "a second signal ended it at once")),
         }
     });
-    // What is left after the work has ended, or after a second signal, is not waited for.
-    runtime.shutdown_background();
+    // What is left after the work has ended, or after a second signal, ends with the process. Nobody waits for it, and it is not
+    // told that the runtime ends either: a thread that waits for a time would panic then.
+    let _: &mut Runtime = Box::leak(Box::new(runtime));
     outcome
 }
 
