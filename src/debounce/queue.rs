@@ -170,6 +170,13 @@ impl Queue {
         self.put(key, wait);
     }
 
+    /// A path that waits was seen to go before.
+    pub fn went(&mut self, key: &Key) {
+        if let Some(wait) = self.waits.get_mut(key) {
+            wait.left = true;
+        }
+    }
+
     /// Lets a path that waits have no later number than this. Whether it waits.
     pub fn since(&mut self, key: &Key, stamp: u64) -> bool {
         let Some(wait) = self.waits.get(key).cloned() else {

@@ -45,7 +45,11 @@ impl ClientEngine {
                 self.hold(key, wait, now);
             }
             Ok(Some(found)) if wait.made && is_plain(&found) => {
-                self.queue.hint_since(key, Hint::Touched, now, wait.stamp);
+                self.queue
+                    .hint_since(key.clone(), Hint::Touched, now, wait.stamp);
+                if wait.left {
+                    self.queue.went(&key);
+                }
             }
             Ok(Some(found)) => {
                 self.rules_changed(&key, &place, Some(&found), source);

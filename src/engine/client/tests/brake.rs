@@ -23,6 +23,27 @@ fn what_is_seen_to_go_is_not_held_though_a_scan_misses_it_first() {
     bench.assert_equal();
 }
 
+/// The file is still open when it is looked at first.
+#[test]
+fn a_directory_that_went_is_not_held_because_a_file_grows_in_its_place() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.make_files(2, 150);
+    bench.source.make(1, b"stays", Inode::File(vec![1]));
+    bench.settle();
+    bench.source.unlink(1, b"d");
+    bench.source.make(1, b"d", Inode::File(vec![2]));
+    bench.source.events.retain(|(_, at, _)| at == &name(b"d"));
+    bench.source.events.back_mut().unwrap().2 = Hint::Made;
+    bench.settle();
+    let file = bench.source.dir(1)[b"d".as_slice()];
+    bench.source.touch(file, true);
+    bench.source.event(1, b"d", Hint::Settled);
+    bench.settle();
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+}
+
 impl Bench {
     pub(super) fn held(&self) -> Option<Hold> {
         self.engine.snapshot(self.now).held.map(|held| held.hold)
