@@ -6,7 +6,7 @@
 use super::packing::{Line, Transfer};
 use crate::host::clock;
 use crate::model::limits::{MAX_BODY, MAX_HEADER, SILENCE_SECONDS};
-use crate::wire::{Deframer, Frame, FrameError, Request, encode};
+use crate::wire::{Deframer, Frame, FrameError, PREFIX, Request, prefix};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use std::io;
@@ -57,13 +57,21 @@ impl Outgoing {
         Self { head, body }
     }
 
-    fn put(self, packing: Option<&mut Packing>, buffer: &mut Vec<u8>) {
-        let (head, body) = match self.head {
+    /// Appends it to what is written next. What is left of a long body is given back, to be written as it lies there.
+    fn put(self, packing: Option<&mut Packing>, buffer: &mut Vec<u8>) -> Bytes {
+        let (head, mut body) = match self.head {
             Head::Ready(head) => (head, self.body),
             Head::Open(request) => packed(*request, self.body, packing),
         };
         trace("sent", &head, &body);
-        encode(&head, &body, buffer);
+        let front = if body.len() < LONG {
+            body.len()
+        } else {
+            RECORD - (buffer.len() + PREFIX + head.len()) % RECORD
+        };
+        prefix(&head, &body, buffer);
+        buffer.extend_from_slice(&body.split_to(front));
+        body
     }
 }
 
@@ -223,6 +231,10 @@ pub enum PumpError {
 
 /// How many bytes are gathered into one write at most, unless a single frame is larger.
 const GATHER: usize = 128 * 1024;
+/// Bodies that are longer are not copied on their way out, in bytes.
+const LONG: usize = 64 * 1024;
+/// What a record of TLS carries, in bytes: what is copied of a long body fills one up.
+const RECORD: usize = 16 * 1024;
 
 /// Writes frames until both queues are closed and empty, then shuts the stream down.
 ///
@@ -240,24 +252,27 @@ pub async fn write_loop<W: AsyncWrite + Unpin>(
         // Before it is chosen what goes next, so that what is urgent overtakes what is not written yet.
         queue.pace.ready().await;
         let waited = clock::monotonic();
+        let mut rest = Bytes::new();
         tokio::select! {
             biased;
             frame = queue.urgent.recv(), if urgent_open => match frame {
-                Some(frame) => frame.put(queue.packing.as_mut(), &mut buffer),
+                Some(frame) => rest = frame.put(queue.packing.as_mut(), &mut buffer),
                 None => urgent_open = false,
             },
             frame = queue.bulk.recv(), if bulk_open => match frame {
-                Some(frame) => frame.put(queue.packing.as_mut(), &mut buffer),
+                Some(frame) => rest = frame.put(queue.packing.as_mut(), &mut buffer),
                 None => bulk_open = false,
             },
         }
         while buffer.len() < GATHER
+            && rest.is_empty()
             && let Ok(frame) = queue.urgent.try_recv()
         {
-            frame.put(queue.packing.as_mut(), &mut buffer);
+            rest = frame.put(queue.packing.as_mut(), &mut buffer);
         }
         let mut resting = waited.elapsed();
-        for slice in buffer.chunks(queue.pace.slice()) {
+        let slice = queue.pace.slice();
+        for slice in buffer.chunks(slice).chain(rest.chunks(slice)) {
             queue.pace.ready().await;
             within(stream.write_all(slice)).await?;
             within(stream.flush()).await?;
@@ -345,7 +360,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FrameReader, Outgoing, outbox, write_loop};
+    use super::{FrameReader, GATHER, LONG, Outgoing, outbox, write_loop};
     use crate::wire::Request;
 
     #[tokio::test]
@@ -372,6 +387,38 @@ mod tests {
             FrameReader::new(far).next().await.unwrap().body.len(),
             200_000
         );
+    }
+
+    #[tokio::test]
+    async fn bodies_of_all_lengths_come_as_they_were() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (outbox, queue) = outbox(64);
+        let request = Request::UploadData {
+            upload: 1,
+            zstd: None,
+        };
+        let body = |length: usize| (0..=250u8).cycle().take(length).collect::<Vec<_>>();
+        let lengths = [0, 1, LONG - 1, LONG, LONG + 1, 3 * GATHER + 7];
+        // Of the urgent ones several go at once.
+        let lengths = lengths
+            .iter()
+            .flat_map(|first| lengths.map(|then| [*first, then]));
+        let sent: Vec<usize> = lengths.flatten().collect();
+        let sending = async {
+            for length in &sent {
+                let frame = Outgoing::new(&request, body(*length));
+                outbox.urgent.send(frame).await.unwrap();
+            }
+            drop(outbox);
+        };
+        let receiving = async {
+            let mut reader = FrameReader::new(far);
+            for length in &sent {
+                assert_eq!(reader.next().await.unwrap().body, body(*length));
+            }
+        };
+        let (written, (), ()) = tokio::join!(write_loop(queue, near), sending, receiving);
+        written.unwrap();
     }
 
     #[tokio::test]

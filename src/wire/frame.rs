@@ -54,8 +54,8 @@ impl Deframer {
     /// to be reserved, so that a long frame does not grow in steps that leave half of it unused.
     #[must_use]
     pub fn lacks(&self, buffer: &BytesMut) -> usize {
-        let Some((mut lengths, rest)) = buffer.split_at_checked(8) else {
-            return 8 - buffer.len();
+        let Some((mut lengths, rest)) = buffer.split_at_checked(PREFIX) else {
+            return PREFIX - buffer.len();
         };
         let header = lengths.get_u32_le().min(self.max_header);
         let body = lengths.get_u32_le().min(self.max_body);
@@ -67,7 +67,7 @@ impl Deframer {
     /// # Errors
     /// When an announced length is over its limit; the connection cannot go on.
     pub fn next(&self, buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-        let Some((mut lengths, _)) = buffer.split_at_checked(8) else {
+        let Some((mut lengths, _)) = buffer.split_at_checked(PREFIX) else {
             return Ok(None);
         };
         let (header, body) = (lengths.get_u32_le(), lengths.get_u32_le());
@@ -83,12 +83,12 @@ impl Deframer {
                 limit: self.max_body,
             });
         }
-        let total = 8 + header as usize + body as usize;
+        let total = PREFIX + header as usize + body as usize;
         if buffer.len() < total {
             return Ok(None);
         }
         let mut frame = buffer.split_to(total).freeze();
-        frame.advance(8);
+        frame.advance(PREFIX);
         let header = frame.split_to(header as usize);
         Ok(Some(Frame {
             header,
@@ -97,12 +97,20 @@ impl Deframer {
     }
 }
 
-/// Appends a frame to `out`. Lengths over `u32` cannot occur: every writer is bounded far below.
-pub fn encode(header: &[u8], body: &[u8], out: &mut Vec<u8>) {
+/// Bytes of the two lengths that a frame begins with.
+pub const PREFIX: usize = 8;
+
+/// Appends a frame to `out`, but for its body. Lengths over `u32` cannot occur: every writer is bounded far below.
+pub fn prefix(header: &[u8], body: &[u8], out: &mut Vec<u8>) {
     let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.extend_from_slice(&length(header));
     out.extend_from_slice(&length(body));
     out.extend_from_slice(header);
+}
+
+/// Appends a frame to `out`.
+pub fn encode(header: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    prefix(header, body, out);
     out.extend_from_slice(body);
 }
 

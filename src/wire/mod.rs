@@ -24,7 +24,7 @@ mod schema;
 pub use body::{BodyError, BodyReader, BodyWriter};
 pub use code::Code;
 pub use files::{CachedFile, FileAnswer, FileAsk, FileRequest, FileResponse, Given, Use};
-pub use frame::{Deframer, Frame, FrameError, encode};
+pub use frame::{Deframer, Frame, FrameError, PREFIX, encode, prefix};
 pub use inspect::{Inspect, Inspected, Unread, Visit};
 pub use invite::{INVITE_SECRET, Invite, InviteTextError, InvitedShare, MAX_INVITE_ADDRESSES};
 pub use join::{Granted, JoinAnswer, JoinCode, JoinRequest, JoinSecret};
