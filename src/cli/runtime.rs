@@ -1,6 +1,7 @@
 //! A runtime for one command, and the signals that end it.
 
 use super::report::{Kind, Report};
+use crate::host::memory;
 use std::io;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,7 @@ where
     let failed = |error: io::Error| {
         Report::new(Kind::Unexpected, "cannot start the runtime").caused_by(&error)
     };
+    memory::keep_pieces();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -17,6 +17,7 @@ pub mod invite;
 pub mod joined;
 pub mod keys;
 pub mod local;
+pub mod memory;
 pub mod mounts;
 pub mod names;
 pub mod net;
