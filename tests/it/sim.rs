@@ -550,8 +550,14 @@ fn both_engines_keep_their_promises_whatever_happens() {
         run_all(first..first + 20_000);
         return;
     }
-    // What was found by looking further: a directory left the view by a comparison, and a scan of it was waited for.
-    let found = [1_795_303_016_011_437];
+    // What was found by looking further: a directory left the view by a comparison, and a scan of it was waited for;
+    // what was seen to go was forgotten while its directory was looked for, and when the server refused that.
+    let found = [
+        1_795_303_016_011_437,
+        1_795_311_408_009_351,
+        1_795_311_408_007_113,
+        1_795_303_016_003_216,
+    ];
     let flushes = run_all((0..400).chain(found));
     assert!(flushes > 400, "only {flushes} flushes were answered");
 }

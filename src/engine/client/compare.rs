@@ -1,7 +1,7 @@
 //! Comparing the view with the server: from the root down, only where sums differ.
 
 use super::{ClientEngine, Output, Phase, ProtocolError};
-use crate::debounce::Key;
+use crate::debounce::{Key, Wait};
 use crate::index::NodeId;
 use crate::model::{Digest, Entry, Kind, Name, PERMISSION_BITS};
 use crate::wire::{BodyReader, ListEntry, ListKind, Request, WireBytes, WirePath};
@@ -13,28 +13,34 @@ use std::time::Duration;
 pub(super) struct Listing {
     dir: NodeId,
     names: HashSet<Name>,
+    /// Whether what the view lacks in it was seen to go: it is of what was there before.
+    went: bool,
+}
+
+impl Listing {
+    fn of(dir: NodeId, went: bool) -> Self {
+        Self {
+            dir,
+            names: HashSet::new(),
+            went,
+        }
+    }
 }
 
 impl ClientEngine {
     pub(super) fn start_compare(&mut self, out: &mut Vec<Output>) {
         self.phase = Phase::Comparing;
         self.lists.clear();
-        self.ask(self.view.root(), None, HashSet::new(), out);
+        self.ask(Listing::of(self.view.root(), false), None, out);
     }
 
-    fn ask(
-        &mut self,
-        dir: NodeId,
-        after: Option<WireBytes>,
-        names: HashSet<Name>,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(path) = self.view.path(dir) else {
+    fn ask(&mut self, listing: Listing, after: Option<WireBytes>, out: &mut Vec<Output>) {
+        let Some(path) = self.view.path(listing.dir) else {
             return;
         };
         let id = self.next_id;
         self.next_id += 1;
-        self.lists.insert(id, Listing { dir, names });
+        self.lists.insert(id, listing);
         out.push(Output::Send(
             Request::List {
                 id,
@@ -56,10 +62,10 @@ impl ClientEngine {
         more: Option<&WireBytes>,
         found: bool,
         body: &mut BodyReader<'_>,
-        _now: Duration,
+        now: Duration,
         out: &mut Vec<Output>,
     ) -> Result<(), ProtocolError> {
-        let Some(Listing { dir, mut names }) = self.lists.remove(&id) else {
+        let Some(mut listing) = self.lists.remove(&id) else {
             return Err(ProtocolError("a listing that was not asked for"));
         };
         for entry in entries {
@@ -68,13 +74,13 @@ impl ClientEngine {
             let digest = body
                 .digest()
                 .map_err(|_| ProtocolError("a listing with a short body"))?;
-            self.merge(dir, &name, entry, digest, out)?;
-            names.insert(name);
+            self.merge(&listing, &name, entry, digest, now, out)?;
+            listing.names.insert(name);
         }
         match more {
             Some(_) if entries.is_empty() => return Err(ProtocolError("an endless listing")),
-            Some(after) if found => self.ask(dir, Some(after.clone()), names, out),
-            _ => self.drop_unlisted(dir, &names),
+            Some(after) if found => self.ask(listing, Some(after.clone()), out),
+            _ => self.drop_unlisted(listing.dir, &listing.names),
         }
         if self.lists.is_empty() {
             self.guard.prune(&self.view);
@@ -86,12 +92,14 @@ impl ClientEngine {
     /// Makes one entry of the view what the server says, and marks it for a look if that was news.
     fn merge(
         &mut self,
-        dir: NodeId,
+        listing: &Listing,
         name: &Name,
         listed: &ListEntry,
         digest: Digest,
+        now: Duration,
         out: &mut Vec<Output>,
     ) -> Result<(), ProtocolError> {
+        let dir = listing.dir;
         let kind = match &listed.kind {
             ListKind::Directory {} => Kind::Directory,
             ListKind::File { size } => Kind::File {
@@ -128,12 +136,17 @@ impl ClientEngine {
             }
             // What was known of it is of another time: it names no move from or to here.
             self.view.put(dir, name, entry, None);
-            self.mark(key);
+            if listing.went {
+                self.mark_gone(key.clone(), now);
+            } else {
+                self.mark(key.clone());
+            }
         }
         if is_dir && let Some(id) = self.view.child(dir, name.as_bytes()) {
             let sum = self.view.get(id).map(crate::index::Node::sum);
             if sum.map(crate::model::Sum::to_bytes) != Some(digest.0) {
-                self.ask(id, None, HashSet::new(), out);
+                let went = listing.went || self.unheard.contains(&key);
+                self.ask(Listing::of(id, went), None, out);
             }
         }
         Ok(())
@@ -175,6 +188,19 @@ impl ClientEngine {
             self.leave_links_below(id);
             self.view.remove(id);
             self.mark(Key { dir, name });
+        }
+    }
+
+    /// Has a path looked at that is of what was seen to go.
+    fn mark_gone(&mut self, key: Key, now: Duration) {
+        if self.queue.get(&key).is_some() {
+            self.queue.went(&key);
+        } else {
+            let wait = Wait {
+                left: true,
+                ..self.fresh_wait(now)
+            };
+            self.queue.wait(key, now, wait);
         }
     }
 

@@ -141,6 +141,8 @@ pub struct ClientEngine {
     top_entries: usize,
     phase: Phase,
     lists: HashMap<u64, compare::Listing>,
+    /// Paths that were seen to go, of which the server has perhaps not heard: what a comparison finds there went too.
+    unheard: HashSet<Key>,
     resync: bool,
     paused: Option<(String, Duration)>,
     version: u64,
@@ -193,6 +195,7 @@ impl ClientEngine {
             top_entries: 0,
             phase: Phase::Offline,
             lists: HashMap::new(),
+            unheard: HashSet::new(),
             resync: false,
             paused: None,
             version: 0,

@@ -95,6 +95,9 @@ impl ClientEngine {
         if self.is_below_missing(key.dir) {
             // A scan missed the directory: it is judged whether it may be deleted. If it turns up, it is listed.
             self.scans.mark(key.dir);
+            if wait.left && self.existing(&key).is_some() {
+                self.scans.note_gone(key);
+            }
             return;
         }
         wait.event = true;
@@ -249,6 +252,8 @@ impl ClientEngine {
         match old {
             Some((id, true, same)) => {
                 let unmounted = self.found_directory(id, found.stat);
+                // The one that went is back.
+                wait.left &= !same;
                 if !same && wait.left && !unmounted {
                     self.scans.push_replaced(id);
                 } else if !same || self.scans.is_marked(id) {

@@ -151,6 +151,7 @@ impl ClientEngine {
 
     /// What is under way may come back: by then it says nothing of this root.
     fn doubt_sent(&mut self) {
+        self.unheard.clear();
         for sent in self.inflight.values_mut().chain([&mut self.batch.sent]) {
             sent.vacated.clear();
             for (_, wait) in &mut sent.keys {

@@ -57,6 +57,7 @@ impl ClientEngine {
         now: Duration,
         source: &mut impl Source,
     ) {
+        let gone = self.scans.take_gone(dir);
         let went = self.scans.done(dir);
         self.forget_skipped(dir);
         if dir == self.view.root() {
@@ -90,6 +91,7 @@ impl ClientEngine {
                         }
                     }
                     if !clean {
+                        let went = went || gone.contains(&key.name);
                         self.differs(key, went, now);
                     }
                 }
@@ -105,6 +107,7 @@ impl ClientEngine {
             let key = Key { dir, name };
             if !self.is_kept(&key) {
                 // What was seen to go is on its way already.
+                let went = went || gone.contains(&key.name);
                 if went {
                     self.differs(key, went, now);
                 } else if !self.queue.get(&key).is_some_and(|wait| wait.event) {

@@ -4,8 +4,10 @@
 //! goes only when a listing succeeded or the node left the view. What is listed next is on a stack; a marked
 //! directory that could not be listed is put there again when its own path is looked at.
 
+use crate::debounce::Key;
 use crate::index::NodeId;
-use std::collections::HashSet;
+use crate::model::Name;
+use std::collections::{HashMap, HashSet};
 
 /// Directories that have to be listed, with everything below them.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub(super) struct Scans {
     stack: Vec<NodeId>,
     /// Those of them that were seen to go: another directory is in the place of each, and what it lacks went too.
     replaced: HashSet<NodeId>,
+    /// Names that were seen to go from directories that are not where they were: it cannot be looked yet.
+    gone: HashMap<NodeId, HashSet<Name>>,
 }
 
 impl Scans {
@@ -34,9 +38,20 @@ impl Scans {
         self.push(dir);
     }
 
+    /// Remembers that a path was seen to go, until its directory is listed.
+    pub(super) fn note_gone(&mut self, key: Key) {
+        self.gone.entry(key.dir).or_default().insert(key.name);
+    }
+
+    /// The names that were seen to go from a directory before it is listed now.
+    pub(super) fn take_gone(&mut self, dir: NodeId) -> HashSet<Name> {
+        self.gone.remove(&dir).unwrap_or_default()
+    }
+
     /// What was seen to go says nothing any more.
     pub(super) fn doubt(&mut self) {
         self.replaced.clear();
+        self.gone.clear();
     }
 
     /// The directory that is to be listed now. Its mark stays until [`Scans::done`].
@@ -52,6 +67,7 @@ impl Scans {
     /// A directory was listed, or is gone. Whether what it lacks was seen to go.
     pub(super) fn done(&mut self, dir: NodeId) -> bool {
         self.marked.remove(&dir);
+        self.gone.remove(&dir);
         self.replaced.remove(&dir)
     }
 

@@ -90,6 +90,7 @@ impl ClientEngine {
         self.version = version;
         if !failed.is_empty() {
             for (key, wait) in vacated {
+                self.lost(&key, &wait);
                 self.queue.wait(key, now, wait);
             }
         }
@@ -112,9 +113,17 @@ impl ClientEngine {
         Ok(())
     }
 
+    /// A change did not get to the server, or may not have: what went is perhaps still there.
+    pub(super) fn lost(&mut self, key: &Key, wait: &Wait) {
+        if wait.left {
+            self.unheard.insert(key.clone());
+        }
+    }
+
     /// The server could not apply a change: the view is wrong about it, and is compared.
     fn refused(&mut self, key: Key, mut wait: Wait, failure: &Failed, now: Duration) {
         self.resync = true;
+        self.lost(&key, &wait);
         self.rests.forget(&key);
         if let Some(dir) = self.view.path(key.dir)
             && let Ok(path) = dir.join(&key.name)

@@ -36,6 +36,7 @@ impl ClientEngine {
 
     pub(super) fn go_live(&mut self) {
         self.phase = Phase::Live;
+        self.unheard.clear();
         if !self.scanned {
             self.scanned = true;
             self.rescan();
@@ -52,6 +53,7 @@ impl ClientEngine {
         self.inflight_bytes = 0;
         for sent in inflight.into_values().chain([batch.sent]) {
             for (key, wait) in sent.keys.into_iter().chain(sent.vacated) {
+                self.lost(&key, &wait);
                 self.queue.wait(key, now, wait);
             }
         }

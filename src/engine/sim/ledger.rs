@@ -5,6 +5,7 @@
 //! survive without each other, but each change is whole. A file's bytes are durable when the file was synced; without
 //! that, a crash leaves any part of them.
 
+use super::store::MemStore;
 use crate::model::{Digest, Entry, Kind, Mtime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,7 +94,7 @@ impl Ledger {
             parents: BTreeMap::new(),
             seen: Vec::new(),
             next: 2,
-            clock: 1 << 32,
+            clock: MemStore::FIRST_TIME,
         }
     }
 

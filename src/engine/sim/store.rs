@@ -35,6 +35,9 @@ impl Default for MemStore {
 }
 
 impl MemStore {
+    /// The time of the machine at the start, in seconds: no source is as late.
+    pub const FIRST_TIME: i64 = 1 << 32;
+
     /// Has the call that is `ahead` calls away fail, which then has done nothing.
     pub fn fail_in(&self, ahead: u64, fault: Fault) {
         let mut state = self.lock();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use syncd::engine::client::Snapshot;
-use syncd::engine::sim::MemSource;
+use syncd::engine::sim::{MemSource, MemStore};
 use syncd::model::Entry;
 
 /// A flush that is not answered, and everything that the source had since it was asked.
@@ -33,7 +33,7 @@ impl Asked {
         let mut past: Vec<_> = self.states.iter().map(|state| state.get(path)).collect();
         past.dedup();
         let right = match past.as_slice() {
-            [only] if self.is_still(path) => *only == held,
+            [only] if self.is_still(path) => *only == held || self.is_disturbed(path, *only, held),
             _ if self.linked => true,
             _ => past.contains(&held) || self.is_of_the_time(&past, held),
         };
@@ -50,6 +50,29 @@ impl Asked {
                 .iter()
                 .all(|state| state.get(dir) == self.states[0].get(dir))
         })
+    }
+
+    /// Whether a directory is as it was but for its time, which a later change of what is in it disturbs until its group
+    /// is settled.
+    fn is_disturbed(&self, path: &[u8], was: Option<&Entry>, held: Option<&Entry>) -> bool {
+        let (Some(was), Some(held)) = (was, held) else {
+            return false;
+        };
+        let inside = |other: &[u8]| {
+            let rest = other.strip_prefix(path);
+            rest.and_then(|rest| rest.strip_prefix(b"/"))
+                .is_some_and(|name| !name.contains(&b'/'))
+        };
+        let mut all = self.states.iter().flatten();
+        let stays = |other, entry| {
+            self.states
+                .iter()
+                .all(|state| state.get(other) == Some(entry))
+        };
+        held.is_dir()
+            && (&held.kind, held.mode) == (&was.kind, was.mode)
+            && held.mtime.secs >= MemStore::FIRST_TIME
+            && all.any(|(other, entry)| inside(other) && !stays(other, entry))
     }
 
     /// Whether a path that has changed is of a kind that it had. What is moved brings along what it had elsewhere.

@@ -44,6 +44,74 @@ fn a_directory_that_went_is_not_held_because_a_file_grows_in_its_place() {
     bench.assert_equal();
 }
 
+/// A look at the directory comes before the events of its move, and what went from it is due meanwhile.
+#[test]
+fn what_was_seen_to_go_is_not_held_because_its_directory_is_missing_for_a_while() {
+    let mut bench = Bench::new();
+    bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+    bench.source.make(2, b"s", Inode::Dir(BTreeMap::new()));
+    bench.make_files(3, 150);
+    bench.source.make(2, b"t", Inode::Dir(BTreeMap::new()));
+    bench.source.make(1, b"stays", Inode::File(vec![1]));
+    bench.settle();
+    bench.source.unlink(2, b"s");
+    bench.source.unlink(2, b"t");
+    bench.source.make(2, b"t", Inode::File(vec![2]));
+    bench.step(true);
+    bench.source.rename(1, b"d", 1, b"e");
+    for _ in 0..200 {
+        bench.step(false);
+    }
+    bench.settle();
+    assert_eq!(bench.held(), None);
+    bench.assert_equal();
+    assert_eq!(bench.server.moves, 1);
+}
+
+/// The server has the old directory still, and takes the next one of that name for it.
+#[test]
+fn what_was_in_a_directory_that_went_is_not_held_because_the_server_refused_that() {
+    for moved in [false, true] {
+        let mut bench = Bench::new();
+        bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+        bench.make_files(2, 150);
+        bench.source.make(2, b"sub", Inode::Dir(BTreeMap::new()));
+        let sub = bench.source.next - 1;
+        bench.make_files(sub, 150);
+        bench.source.make(2, b"kind", Inode::Dir(BTreeMap::new()));
+        let kind = bench.source.next - 1;
+        bench.make_files(kind, 150);
+        bench.source.make(1, b"stays", Inode::File(vec![1]));
+        bench.settle();
+        if moved {
+            bench.source.rename(1, b"d", 1, b"e");
+            for dir in [sub, kind, 2] {
+                let names: Vec<_> = bench.source.dir(dir).keys().cloned().collect();
+                for entry in names {
+                    bench.source.unlink(dir, &entry);
+                }
+            }
+        } else {
+            bench.source.unlink(1, b"d");
+        }
+        for _ in 0..100 {
+            bench.step(true);
+        }
+        let new = bench.source.next;
+        bench.source.make(1, b"d", Inode::Dir(BTreeMap::new()));
+        bench.source.make(new, b"sub", Inode::Dir(BTreeMap::new()));
+        bench.source.make(new, b"kind", Inode::File(vec![3]));
+        for _ in 0..100 {
+            bench.step(true);
+        }
+        bench.server.refusals = 1;
+        bench.settle();
+        assert!(bench.failures > 0, "{:#?}", bench.trace);
+        assert_eq!(bench.held(), None, "{moved}");
+        bench.assert_equal();
+    }
+}
+
 impl Bench {
     pub(super) fn held(&self) -> Option<Hold> {
         self.engine.snapshot(self.now).held.map(|held| held.hold)

@@ -9,6 +9,8 @@ pub(super) struct NaiveServer {
     pub(super) uploads: HashMap<u64, (u64, Digest)>,
     pub(super) moves: usize,
     pub(super) contents: usize,
+    /// So many operations are refused, each once.
+    pub(super) refusals: usize,
 }
 
 fn below(path: &[u8], dir: &[u8]) -> bool {
@@ -70,6 +72,10 @@ impl NaiveServer {
 
     #[expect(clippy::too_many_lines, reason = "one arm an operation")]
     pub(super) fn apply(&mut self, op: &Op, body: &mut BodyReader<'_>) -> Result<(), String> {
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return Err("refused".to_owned());
+        }
         let bytes = |path: &WireBytes| path.bytes().unwrap();
         match op {
             Op::Put {
