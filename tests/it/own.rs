@@ -1,6 +1,7 @@
 //! Certificates of one's own in `[tls]`: what opens a session, and what both sides say of what does not.
 
 use crate::support::daemon::Daemon;
+use crate::support::proxy::Proxy;
 use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{files, tree, wait};
 use rcgen::{
@@ -34,9 +35,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Writes `NAME.pem`, `NAME.key` and `NAME.ca` (the authorities that its holder believes) to `directory`.
+    /// Writes `NAME.pem`, `NAME.key` and `NAME.ca` (the authorities that its holder believes) to `directory`. A key that
+    /// is there stays.
     fn give(&self, directory: &Path, name: &str, leaf: &Leaf, believes: &Self) {
-        let key = KeyPair::generate().unwrap();
+        let key = match fs::read_to_string(directory.join(format!("{name}.key"))) {
+            Ok(text) => KeyPair::from_pem(&text).unwrap(),
+            Err(_) => KeyPair::generate().unwrap(),
+        };
         let mut params = CertificateParams::default();
         params.subject_alt_names = leaf.names.clone();
         params.extended_key_usages = vec![leaf.purpose.clone()];
@@ -320,6 +325,69 @@ fn a_client_that_is_not_known_is_refused_by_the_server_and_both_say_so() {
     }
     let mirrored = tree::differences(&sandbox.path("source"), &sandbox.path("mirror"));
     assert!(mirrored.is_empty(), "{mirrored:?}");
+}
+
+/// The server reads its files again every quarter of a second where its own kind of certificate lasts three seconds, else
+/// every minute; the client reads them for each connection.
+#[test]
+fn certificates_that_are_replaced_on_disk_are_used_without_a_restart() {
+    let sandbox = Sandbox::new();
+    let (source, mirror) = (sandbox.dir("source"), sandbox.path("mirror"));
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let root = sandbox.root();
+    ours.give(root, "server", &leaf(SERVER), &ours);
+    ours.give(root, "me", &leaf(CLIENT), &ours);
+    let table = fs::read_to_string(root.join("server.toml")).unwrap();
+    let brief = table + "server_lifetime = \"3s\"\n";
+    fs::write(root.join("brief.toml"), brief).unwrap();
+    let (_server, address) = serve(&sandbox, "brief.toml");
+    let enrol = ["invite", "--certificate", "me.pem", "--name", "me"];
+    here(&sandbox, &[&enrol[..], &["--root"]].concat());
+    let line = Proxy::to(&address);
+    let mut command = sandbox.syncd_of("away");
+    command.args(["client", "-d", "source", "-c", "me.toml"]);
+    let client = Daemon::start(&sandbox, "away", command.args(["--server", &line.address]));
+    let mirrors = |text: &str| {
+        files::write(&source, "f", text);
+        tree::assert_converges(&source, &mirror);
+    };
+    let comes_again = || {
+        line.cut();
+        line.mend();
+    };
+    let list = || {
+        let mut command = sandbox.syncd_of("away");
+        command.args(["list", "-c", "me.toml", "--server", &address]);
+        Finished::of(command.output().unwrap())
+    };
+    mirrors("at first");
+    assert_eq!(list().code, Some(0), "{}", list().err);
+
+    // From then on the server shows what this client does not believe; the connection that is open lasts.
+    theirs.give(root, "server", &leaf(SERVER), &ours);
+    assert!(wait::until(wait::PATIENCE, || list().code == Some(5)));
+    mirrors("while it lasts");
+    comes_again();
+    let refused = || client.err().contains("another authority");
+    assert!(wait::until(wait::PATIENCE, refused), "{}", client.err());
+    ours.give(root, "server", &leaf(SERVER), &ours);
+    mirrors("believed again");
+
+    let until = || {
+        let clients: Value =
+            serde_json::from_str(&here(&sandbox, &["clients", "--json"]).out).unwrap();
+        clients[0]["certificate_until"].as_u64().unwrap()
+    };
+    let first = until();
+    let longer = Leaf {
+        until: 40 * DAY,
+        ..leaf(CLIENT)
+    };
+    ours.give(root, "me", &longer, &ours);
+    comes_again();
+    let renewed = || until() > first;
+    assert!(wait::until(wait::PATIENCE, renewed), "{}", client.err());
+    mirrors("renewed");
 }
 
 /// A client that believes every server and remembers sessions.

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use syncd::wire::Invite;
 
@@ -27,7 +28,7 @@ impl Host {
     fn with(settings: &str) -> Self {
         let sandbox = Sandbox::new();
         fs::write(sandbox.path("server.toml"), settings).unwrap();
-        let (server, address) = start(&sandbox, "127.0.0.1:0");
+        let (server, address) = start(&sandbox, &unshared());
         Self {
             sandbox,
             server,
@@ -89,6 +90,14 @@ impl Host {
         let mut command = self.away_command(home, &["client", "-d", directory]);
         Daemon::start(&self.sandbox, home, &mut command)
     }
+}
+
+/// Where nobody else listens, whatever the port: a server that ended is not taken for another one there, and can come back.
+fn unshared() -> String {
+    static HOSTS: AtomicU8 = AtomicU8::new(0);
+    let host = 64 + HOSTS.fetch_add(1, Ordering::Relaxed) % 128;
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.{host}.{high}.{low}:0")
 }
 
 fn start(sandbox: &Sandbox, address: &str) -> (Daemon, String) {
@@ -514,7 +523,7 @@ fn a_server_that_starts_again_at_another_address_of_its_invite_is_found_there() 
     let mut host = Host::new();
     let here = host.address.clone();
     host.server.stop();
-    let (server, elsewhere) = start(&host.sandbox, "127.0.0.2:0");
+    let (server, elsewhere) = start(&host.sandbox, &unshared());
     host.server = server;
     let source = host.sandbox.dir("source");
     let mirror = host.sandbox.path("mirror");
