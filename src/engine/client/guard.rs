@@ -1,7 +1,9 @@
 //! What scans and comparisons found missing, and whether it may be deleted.
 //!
 //! What an event told of is deleted at once. The rest waits here until a scan is over, is judged together, and deleted
-//! or held. A hold ends when everything turned up again, or when a person accepts it; not because the tree grew.
+//! or held. A hold ends when everything turned up again, or when a person accepts it; not because the tree grew, nor
+//! because part of it is back: what is being brought back one by one, perhaps from this mirror, is not to go from it
+//! halfway. In another run that is no different.
 
 use super::{ClientEngine, Output};
 use crate::debounce::{Key, Wait};

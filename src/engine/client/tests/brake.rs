@@ -368,6 +368,47 @@ fn moves_that_only_a_scan_sees_do_not_count() {
     bench.assert_equal();
 }
 
+impl Bench {
+    /// The client ends, and another goes on with what it left.
+    fn restart(&mut self, memory: &Memory) {
+        self.engine.view_mut().touch_all();
+        let rows = self.engine.view_mut().take_touched();
+        let view = Tree::from_rows(rows.into_iter().filter_map(|(id, row)| Some((id, row?))));
+        self.source.watched.clear();
+        self.engine = ClientEngine::new(Settings::default(), Some(root_id(1)), view, memory);
+        self.connect();
+        self.settle();
+    }
+}
+
+#[test]
+fn a_hold_of_an_earlier_run_ends_when_all_is_back_and_not_before() {
+    for (gone, hold) in [(150, Hold::Empty), (149, Hold::Most)] {
+        let mut bench = Bench::new();
+        bench.make_files(1, 150);
+        bench.settle();
+        let all = bench.source.dir(1).clone();
+        let kept = all.iter().skip(gone);
+        *bench.source.dir(1) = kept.map(|(name, id)| (name.clone(), *id)).collect();
+        bench.engine.rescan();
+        bench.settle();
+        assert_eq!(bench.held(), Some(hold));
+        let memory = bench.engine.memory();
+        // Most of it is back, and a person may be at work on the rest.
+        let back = all.iter().skip(10);
+        *bench.source.dir(1) = back.map(|(name, id)| (name.clone(), *id)).collect();
+        bench.restart(&memory);
+        assert_eq!(bench.held(), Some(hold));
+        assert_eq!(bench.server.entries.len(), 150);
+        let memory = bench.engine.memory();
+        *bench.source.dir(1) = all;
+        bench.restart(&memory);
+        assert_eq!(bench.held(), None);
+        assert_eq!(bench.engine.memory().held, None);
+        bench.assert_equal();
+    }
+}
+
 #[test]
 fn a_hold_and_the_root_are_remembered_from_run_to_run() {
     let mut bench = Bench::new();
@@ -381,11 +422,6 @@ fn a_hold_and_the_root_are_remembered_from_run_to_run() {
             held: None
         }
     );
-    let view = |bench: &mut Bench| {
-        bench.engine.view_mut().touch_all();
-        let rows = bench.engine.view_mut().take_touched();
-        Tree::from_rows(rows.into_iter().filter_map(|(id, row)| Some((id, row?))))
-    };
     for before in [
         Memory {
             held: Some(Hold::Most),
@@ -396,12 +432,9 @@ fn a_hold_and_the_root_are_remembered_from_run_to_run() {
             ..memory
         },
     ] {
-        bench.source.watched.clear();
-        let view = view(&mut bench);
-        bench.engine = ClientEngine::new(Settings::default(), Some(root_id(1)), view, &before);
         bench.source.unlink(1, b"f00");
-        bench.connect();
-        bench.settle();
+        bench.source.events.clear();
+        bench.restart(&before);
         assert!(bench.held().is_some());
         assert_eq!(bench.server.entries.len(), 5);
         bench.source.make(1, b"f00", Inode::File(vec![0; 3]));
