@@ -65,7 +65,12 @@ pub struct Report {
     detail: Vec<String>,
     causes: Vec<String>,
     hint: Option<String>,
+    is_full: bool,
 }
+
+/// What to do about a full disk, where nothing better is known.
+const FULL: &str =
+    "make room on the disk of that path and try again: what was there before is as it was";
 
 impl Report {
     /// A failure in one sentence: lower case, no full stop, values in backticks.
@@ -77,6 +82,7 @@ impl Report {
             detail: Vec::new(),
             causes: Vec::new(),
             hint: None,
+            is_full: false,
         }
     }
 
@@ -84,6 +90,7 @@ impl Report {
     #[must_use]
     pub fn from_error(kind: Kind, error: &(dyn Error + 'static)) -> Self {
         let mut report = Self::new(kind, error.to_string());
+        report.is_full = is_full(error);
         report.add_causes(error.source());
         report
     }
@@ -98,6 +105,7 @@ impl Report {
     fn add_causes(&mut self, mut next: Option<&(dyn Error + 'static)>) {
         while let Some(error) = next {
             self.causes.push(error.to_string());
+            self.is_full |= is_full(error);
             next = error.source();
         }
     }
@@ -137,7 +145,8 @@ impl Report {
         for text in &self.causes {
             line("caused by: ", text);
         }
-        if let Some(text) = &self.hint {
+        let full = self.is_full.then_some(FULL);
+        if let Some(text) = self.hint.as_deref().or(full) {
             line("hint: ", text);
         }
         out
@@ -150,6 +159,12 @@ impl Report {
         drop(std::io::stderr().lock().write_all(self.text().as_bytes()));
         ExitCode::from(self.kind.exit_code())
     }
+}
+
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 /// Lines beside a result, for people: on standard error, so that the result alone can be piped.

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::overlay::Overlay;
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageError};
 use redb::{TableDefinition, TableError, WriteTransaction};
 
@@ -124,6 +125,25 @@ impl Drop for Handle {
     }
 }
 
+/// A database that is open to be read only: nothing that is done with it reaches the file.
+#[derive(Debug)]
+pub(super) struct Reading(Option<Database>);
+
+impl Deref for Reading {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("taken by drop only")
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let _closed = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
+}
+
 /// Counts how often a process ended while it opened a file, or wrote to it for the first time: one byte each in a file
 /// beside it. A damaged file can make the database end the process (a panic inside a destructor); it must not do so at
 /// every start. A process that is killed while it does neither does not count.
@@ -224,6 +244,26 @@ pub(super) fn open_kept<T>(
         }
         Failure::Refused(error) => damaged(&error.to_string()),
         Failure::Damaged(reason) => damaged(reason),
+    })
+}
+
+/// Opens a file that cannot be written at present, and reads from it what `load` wants. The file stays as it is.
+pub(super) fn open_to_read<T>(
+    path: &Path,
+    kind: Kind,
+    load: impl Fn(&Database) -> Result<T, redb::Error>,
+) -> Result<(Reading, T), redb::Error> {
+    guarded(|| {
+        let mut builder = Builder::new();
+        let builder = builder.set_cache_size(kind.cache_bytes);
+        let opened = builder.create_with_backend(Overlay::open(path)?)?;
+        let database = Reading(Some(opened));
+        let table = database.begin_read()?.open_table(FORMAT)?;
+        if table.get(LAYOUT)?.map(|found| found.value()) != Some(kind.layout) {
+            return Err(damaged("it has another layout").into());
+        }
+        let loaded = load(&database)?;
+        Ok((database, loaded))
     })
 }
 

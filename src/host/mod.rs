@@ -21,6 +21,7 @@ pub mod memory;
 pub mod mounts;
 pub mod names;
 pub mod net;
+mod overlay;
 pub mod own;
 pub mod pem;
 pub mod pending;

@@ -1,5 +1,7 @@
 //! `syncd kv`, and what holds for keys however they are reached: durable, in order, bounded, told when it cannot be.
 
+mod faults;
+
 use crate::support::daemon::Daemon;
 use crate::support::files::noise;
 use crate::support::memcached::{Client, serve};

@@ -5,7 +5,7 @@ use super::snapshot::{Found, Spaces, damaged};
 use super::{Action, Bounds, Change, EXPIRIES, KEYS, KeyError, MAX_SPACES, Mode, NUMBERS, Outcome};
 use super::{PIECES, SPACES};
 use bytes::Bytes;
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use std::sync::Arc;
 
 /// Longest text of a number that is counted, in bytes.
@@ -22,9 +22,28 @@ pub(super) struct Ledger {
     pub(super) spaces: Spaces,
     /// The last unique number that was given.
     pub(super) unique: u64,
+    /// The number of the last transaction: it tells whether one that failed is there all the same.
+    pub(super) commits: u64,
 }
 
 impl Ledger {
+    /// Reads it.
+    pub(super) fn read(database: &Database) -> Result<Self, redb::Error> {
+        let reading = database.begin_read()?;
+        let mut ledger = Self::default();
+        for entry in reading.open_table(SPACES)?.iter()? {
+            let (name, packed) = entry?;
+            let space = Space::unpack(packed.value()).ok_or_else(damaged)?;
+            ledger.spaces.insert(name.value().into(), space);
+        }
+        let numbers = reading.open_table(NUMBERS)?;
+        let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |it| it.value()));
+        (ledger.unique, ledger.commits) = (number("unique")?, number("commits")?);
+        reading.open_table(KEYS)?;
+        reading.open_table(PIECES)?;
+        Ok(ledger)
+    }
+
     /// Bytes of all keys and values.
     fn total(&self) -> u64 {
         self.spaces.values().map(|space| space.bytes).sum()
@@ -84,6 +103,9 @@ impl<'t> Tables<'t> {
         }
         if before.unique != after.unique {
             self.numbers.insert("unique", after.unique)?;
+        }
+        if before.commits != after.commits {
+            self.numbers.insert("commits", after.commits)?;
         }
         Ok(())
     }

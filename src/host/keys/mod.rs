@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! table "format"   "layout" -> 1
-//! table "numbers"  "unique" -> the last unique number that was given
+//! table "numbers"  "unique" -> the last unique number that was given, "commits" -> the number of the last transaction
 //! table "spaces"   name of the share ("" for the directory itself) -> id, counts, flushes (`keys/row.rs`)
 //! table "keys"     id of the space: u32 big-endian | key -> head, then the value or the number of its pieces
 //! table "pieces"   (number: u64, index: u32) -> bytes
@@ -250,7 +250,9 @@ impl KeyStore {
         match &*self.shown.borrow() {
             Ok(snapshot) => KeyStatus {
                 spaces: snapshot.counts(),
-                unavailable: None,
+                unavailable: snapshot.only_read.as_deref().map(|reason| {
+                    format!("nothing can be stored, what is stored can be read: {reason}")
+                }),
             },
             Err(reason) => KeyStatus {
                 spaces: Vec::new(),

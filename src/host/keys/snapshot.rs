@@ -21,6 +21,8 @@ pub(super) struct Snapshot {
     keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
     pieces: ReadOnlyTable<(u64, u32), &'static [u8]>,
     spaces: Spaces,
+    /// Why nothing can be stored, where the file can only be read.
+    pub(super) only_read: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -116,6 +118,7 @@ impl Snapshot {
             keys: reading.open_table(KEYS)?,
             pieces: reading.open_table(PIECES)?,
             spaces,
+            only_read: None,
         })
     }
 

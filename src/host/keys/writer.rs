@@ -1,13 +1,13 @@
 //! The thread that writes.
 
 use super::apply::{Ledger, Tables};
-use super::row::{self, Space};
-use super::snapshot::{Snapshot, damaged};
+use super::row;
+use super::snapshot::Snapshot;
 use super::sweep::Sweep;
-use super::{Action, Bounds, Clock, EXPIRIES, Job, KEYS, KeyError, Message, NUMBERS, Outcome};
-use super::{PIECES, SPACES, Shown};
-use crate::host::database::{self, Handle, Kind, StoreError};
-use redb::{Database, ReadableDatabase, ReadableTable};
+use super::{Action, Bounds, Clock, EXPIRIES, Job, KeyError, Message, Outcome};
+use super::{SPACES, Shown};
+use crate::host::database::{self, Handle, Kind, Reading, StoreError};
+use redb::{Database, ReadableDatabase};
 use rustix::io::Errno;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,10 @@ pub(super) struct Writer {
     clock: Clock,
     show: watch::Sender<Shown>,
     database: Option<Handle>,
+    /// Serves readers while the file cannot be written.
+    reading: Option<Reading>,
+    /// Whether the ledger says what the file held when it was last seen.
+    is_known: bool,
     ledger: Ledger,
     sweep: Sweep,
     /// When the file could not be opened, and why.
@@ -60,6 +64,8 @@ impl Writer {
             clock,
             show,
             database: None,
+            reading: None,
+            is_known: false,
             ledger: Ledger::default(),
             sweep: Sweep::default(),
             refused: None,
@@ -113,7 +119,7 @@ impl Writer {
                 if self.refused.as_ref().map(|(_, before)| before) != Some(&reason) {
                     tracing::error!(error = %reason, "the keys are unavailable");
                 }
-                self.show(Err(Some(Arc::clone(&reason))));
+                self.read_on(&error, &reason);
                 self.refused = Some((now, Arc::clone(&reason)));
                 Err(KeyError::Unavailable(reason))
             }
@@ -124,11 +130,48 @@ impl Writer {
         let (handle, ledger) = database::open_kept(&self.path, KIND, load)?;
         let snapshot = Snapshot::take(&handle, ledger.spaces.clone());
         let snapshot = snapshot.map_err(|error| StoreError::new(&self.path, error))?;
-        self.ledger = ledger;
+        if self.is_known {
+            // What is shown from here on must be durable, also what a sync that failed had to do with.
+            let synced = std::fs::File::open(&self.path).and_then(|file| file.sync_data());
+            if let Err(error) = synced {
+                drop((snapshot, handle));
+                self.forget_cached();
+                return Err(StoreError::new(&self.path, redb::Error::Io(error)));
+            }
+        }
+        (self.ledger, self.is_known) = (ledger, true);
         self.sweep = Sweep::default();
         self.database = Some(handle);
         self.show(Ok(Arc::new(snapshot)));
+        self.reading = None;
         Ok(())
+    }
+
+    /// Lets readers go on with what is in a file that cannot be opened to be written.
+    fn read_on(&mut self, error: &StoreError, reason: &Arc<str>) {
+        if self.reading.is_some() {
+            return;
+        }
+        let shown = match error {
+            StoreError::Io { .. } => self.read_only(reason),
+            _ => None,
+        };
+        let Some((reading, snapshot)) = shown else {
+            return self.show(Err(Some(Arc::clone(reason))));
+        };
+        self.show(Ok(Arc::new(snapshot)));
+        self.reading = Some(reading);
+    }
+
+    fn read_only(&self, reason: &Arc<str>) -> Option<(Reading, Snapshot)> {
+        let (reading, ledger) = database::open_to_read(&self.path, KIND, Ledger::read).ok()?;
+        // A change that was refused is not shown, though it may have come as far as the file.
+        if self.is_known && ledger.commits != self.ledger.commits {
+            return None;
+        }
+        let mut snapshot = Snapshot::take(&reading, ledger.spaces).ok()?;
+        snapshot.only_read = Some(Arc::clone(reason));
+        Some((reading, snapshot))
     }
 
     /// A reader has met an error: a handle that has seen one is of no use any more.
@@ -138,7 +181,13 @@ impl Writer {
             (Err(_), Err(_)) => true,
             _ => false,
         };
-        if same {
+        if !same {
+            return;
+        }
+        if self.reading.take().is_some() {
+            let reason = self.refused.as_ref().map(|(_, reason)| Arc::clone(reason));
+            self.show(Err(reason));
+        } else {
             self.close_failed();
             let _told = self.ready();
         }
@@ -151,7 +200,11 @@ impl Writer {
 
     fn close_failed(&mut self) {
         drop(self.database.take());
-        // What a failed sync left in memory is not what is on the disk.
+        self.forget_cached();
+    }
+
+    /// What a failed sync left in memory is not what is on the disk.
+    fn forget_cached(&self) {
         let forgotten = std::fs::File::open(&self.path)
             .map(|file| rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
         drop(forgotten);
@@ -171,38 +224,34 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        let outcome = self.ready().and_then(|()| self.commit(&jobs));
-        let failure = match outcome {
-            Ok(outcomes) => {
-                for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    answer(job, outcome);
+        loop {
+            let outcome = self.ready().and_then(|()| self.commit(&jobs));
+            let failure = match outcome {
+                Ok(outcomes) => {
+                    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                        answer(job, outcome);
+                    }
+                    return;
                 }
+                Err(failure) => failure,
+            };
+            // On a full disk what is small may find room, and what takes none may make some. They keep their order.
+            let is_full = matches!(failure, KeyError::Full(_));
+            let has_large = jobs.iter().any(|job| !is_small(job));
+            let goes_on = |job: &Job| {
+                is_full && (has_large && is_small(job) || !has_large && !takes_room(job))
+            };
+            let (rest, refused): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(goes_on);
+            let is_over = rest.is_empty() || refused.is_empty();
+            for job in refused {
+                answer(job, Err(failure.clone()));
+            }
+            if is_over {
+                rest.into_iter()
+                    .for_each(|job| answer(job, Err(failure.clone())));
                 return;
             }
-            Err(failure) => failure,
-        };
-        // What takes no room may still be done, and may make some.
-        let full = matches!(failure, KeyError::Full(_));
-        let (small, large): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| full && !takes_room(job));
-        for job in large {
-            answer(job, Err(failure.clone()));
-        }
-        if small.is_empty() {
-            return;
-        }
-        let outcome = self.ready().and_then(|()| self.commit(&small));
-        match outcome {
-            Ok(outcomes) => {
-                for (job, outcome) in small.into_iter().zip(outcomes) {
-                    answer(job, outcome);
-                }
-            }
-            Err(failure) => {
-                for job in small {
-                    answer(job, Err(failure.clone()));
-                }
-            }
+            jobs = rest;
         }
     }
 
@@ -227,32 +276,35 @@ impl Writer {
         };
         let (mut ledger, mut sweep) = (self.ledger.clone(), self.sweep.clone());
         let before = &self.ledger;
+        let mut done = None;
         let written = handle.write(|database| {
             let transaction = database::begin(database)?;
-            let done = {
+            {
                 let mut tables = Tables::open(&transaction)?;
-                let done = work(&mut tables, &mut ledger, &mut sweep)?;
+                done = Some(work(&mut tables, &mut ledger, &mut sweep)?);
+                ledger.commits += 1;
                 tables.save(before, &ledger)?;
-                done
-            };
+            }
             transaction.commit()?;
-            Ok((done, Snapshot::take(database, ledger.spaces.clone())?))
+            Snapshot::take(database, ledger.spaces.clone())
         });
-        match written {
-            Ok((done, snapshot)) => {
+        let error = match written {
+            Ok(snapshot) => {
                 (self.ledger, self.sweep) = (ledger, sweep);
                 self.show(Ok(Arc::new(snapshot)));
-                Ok(done)
+                return done.ok_or(KeyError::Ended);
             }
-            Err(error) => {
-                let failure = explain(&error);
-                tracing::warn!(%error, path = %self.path.display(), "a change of the keys could not be made");
-                // Readers go on with the last state until the file is open again.
-                self.close_failed();
-                let _told = self.ready();
-                Err(failure)
-            }
+            Err(error) => error,
+        };
+        // Readers go on with the last state until the file is open again.
+        self.close_failed();
+        let is_there = self.ready().is_ok() && self.ledger.commits == ledger.commits;
+        if let (true, Some(done)) = (is_there, done) {
+            tracing::warn!(%error, path = %self.path.display(), "a change of the keys was made in spite of an error");
+            return Ok(done);
         }
+        tracing::warn!(%error, path = %self.path.display(), "a change of the keys could not be made");
+        Err(explain(&error))
     }
 
     /// Removes some of what has ended; whether more is left.
@@ -283,19 +335,7 @@ impl Writer {
 fn load(database: &Database) -> Result<Ledger, redb::Error> {
     let reading = database.begin_read()?;
     match reading.open_table(SPACES) {
-        Ok(table) => {
-            let mut ledger = Ledger::default();
-            for entry in table.iter()? {
-                let (name, packed) = entry?;
-                let space = Space::unpack(packed.value()).ok_or_else(damaged)?;
-                ledger.spaces.insert(name.value().into(), space);
-            }
-            let numbers = reading.open_table(NUMBERS)?;
-            ledger.unique = numbers.get("unique")?.map_or(0, |number| number.value());
-            reading.open_table(KEYS)?;
-            reading.open_table(PIECES)?;
-            Ok(ledger)
-        }
+        Ok(_) => Ledger::read(database),
         Err(redb::TableError::TableDoesNotExist(_)) => {
             let transaction = database::begin(database)?;
             drop(Tables::open(&transaction)?);
@@ -311,6 +351,10 @@ fn weight(job: &Job) -> usize {
         Action::Store { value, .. } => value.len(),
         _ => 0,
     }
+}
+
+fn is_small(job: &Job) -> bool {
+    weight(job) <= row::MAX_INLINE
 }
 
 fn takes_room(job: &Job) -> bool {

@@ -6,9 +6,19 @@ use super::wait;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 /// Starts a server of `mirror` with `[kv]` set so, on free ports. Its address, and that of the memcached port.
 pub fn serve(sandbox: &Sandbox, kv: &str) -> (Daemon, String, String) {
+    serve_with(sandbox, kv, |_| {})
+}
+
+/// The same with a command that is changed before.
+pub fn serve_with(
+    sandbox: &Sandbox,
+    kv: &str,
+    change: impl FnOnce(&mut Command),
+) -> (Daemon, String, String) {
     let settings = sandbox.path("server.toml");
     fs::write(
         &settings,
@@ -21,6 +31,7 @@ pub fn serve(sandbox: &Sandbox, kv: &str) -> (Daemon, String, String) {
         .arg(sandbox.dir("mirror"))
         .arg("-c")
         .arg(settings);
+    change(&mut command);
     let (server, address) = Daemon::server_with(sandbox, "server", &mut command);
     let out = server.out();
     let port = out

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a helper may be there before its first test")]
 
 pub mod daemon;
+pub mod failing;
 pub mod files;
 pub mod liar;
 pub mod memcached;
