@@ -169,7 +169,7 @@ fn run(arguments: Arguments) -> Result<(), Report> {
     match arguments.command {
         Command::Server(arguments) => serve::run(arguments, &overrides),
         Command::Client(arguments) => sync::run(arguments, &overrides),
-        Command::Status(arguments) => status::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments, &overrides),
         Command::Accept(arguments) => accept::run(&arguments),
         Command::Plan(arguments) => plan::run(arguments, &overrides),
         Command::Verify(arguments) => verify::run(arguments, &overrides),

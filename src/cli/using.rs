@@ -37,6 +37,17 @@ pub struct UseArguments {
     share: Option<ShareName>,
 }
 
+impl UseArguments {
+    /// These servers, and what the settings say otherwise.
+    pub(super) fn of_servers(server: Vec<Address>) -> Self {
+        Self {
+            config: None,
+            server,
+            share: None,
+        }
+    }
+}
+
 /// Merges file, environment and arguments, starts the log and a runtime, and runs work that knows which servers are meant.
 pub(super) fn run<F, T>(
     arguments: UseArguments,

@@ -223,7 +223,8 @@ impl Enroller {
                 refused(JoinCode::Closed, &error.to_string())
             }
             Err(error) => {
-                tracing::error!(%error, "cannot keep a device");
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "cannot keep a device");
                 refused(
                     JoinCode::Failed,
                     "the server cannot keep its list of devices",

@@ -139,7 +139,9 @@ mod tests {
     fn what_is_written_is_read_and_the_file_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let mut model: Vec<u8> = (0..3 * PAGE + 100).map(|n| (n % 251) as u8).collect();
+        let mut model: Vec<u8> = (0..3 * PAGE + 100)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
         std::fs::write(&path, &model).unwrap();
         let before = model.clone();
         let overlay = Overlay::open(&path).unwrap();

@@ -8,6 +8,7 @@ mod progress;
 mod refusals;
 mod resumed;
 mod several;
+mod stalled;
 mod trees;
 
 use crate::support::daemon::Daemon;

@@ -18,6 +18,7 @@ mod drift;
 mod editors;
 mod faults;
 mod files;
+mod full_state;
 mod ignore;
 mod keys;
 mod large;

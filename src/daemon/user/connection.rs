@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{ReadHalf, split};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,32 @@ impl Answers {
 impl Drop for Answers {
     fn drop(&mut self) {
         lock(&self.state).waiting.remove(&self.id);
+    }
+}
+
+/// Ends a line.
+#[derive(Debug)]
+pub(super) struct LineEnd {
+    state: Arc<Mutex<State>>,
+    window: Arc<Semaphore>,
+    asked: Arc<Asked>,
+    writer: AbortHandle,
+    over: CancellationToken,
+    reason: String,
+}
+
+impl LineEnd {
+    /// Whoever waits for the server, or to send it something, is told why there is no line any more.
+    pub(super) fn end(self) {
+        {
+            let mut state = lock(&self.state);
+            state.ended.get_or_insert(Ended::Lost(self.reason));
+            state.waiting.clear();
+        }
+        self.window.close();
+        self.asked.close();
+        self.writer.abort();
+        self.over.cancel();
     }
 }
 
@@ -242,6 +268,18 @@ impl Connection {
         &self.link
     }
 
+    /// A way to end the line for a reason, for somebody who does not hold the connection.
+    pub(super) fn line_end(&self, reason: &str) -> LineEnd {
+        LineEnd {
+            state: Arc::clone(&self.state),
+            window: Arc::clone(&self.link.window),
+            asked: Arc::clone(&self.link.asked),
+            writer: self.writer.abort_handle(),
+            over: self.over.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
     /// Why the line has ended. Where nothing can be written any more, what the server said last may still have to be read.
     pub async fn error(&self) -> ClientError {
         drop(timeout(LAST_WORDS, self.over.cancelled()).await);
@@ -338,7 +376,7 @@ async fn listen(
     };
     {
         let mut state = lock(&state);
-        state.ended = Some(end);
+        state.ended.get_or_insert(end);
         state.waiting.clear();
     }
     link.window.close();

@@ -13,26 +13,26 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 /// Several servers, of which the first is that of [`Used`].
-struct All {
-    used: Used,
-    others: Vec<(Daemon, String)>,
+pub(super) struct All {
+    pub(super) used: Used,
+    pub(super) others: Vec<(Daemon, String)>,
 }
 
 impl All {
-    fn new(others: usize) -> Self {
+    pub(super) fn new(others: usize) -> Self {
         let used = Used::new();
         used.good(&["list"]);
         let others = more(&used, others);
         Self { used, others }
     }
 
-    fn names(&self) -> String {
+    pub(super) fn names(&self) -> String {
         let mut names = vec![&*self.used.address];
         names.extend(self.others.iter().map(|(_, address)| &**address));
         names.join(",")
     }
 
-    fn name(&self, number: usize) -> &str {
+    pub(super) fn name(&self, number: usize) -> &str {
         match number.checked_sub(1) {
             None => &self.used.address,
             Some(other) => &self.others[other].1,
@@ -40,7 +40,7 @@ impl All {
     }
 
     /// The directory of a server.
-    fn share(&self, number: usize) -> PathBuf {
+    pub(super) fn share(&self, number: usize) -> PathBuf {
         match number {
             0 => self.used.share.clone(),
             number => self.used.sandbox.path(&format!("share{number}")),
@@ -48,7 +48,7 @@ impl All {
     }
 
     /// Runs a command with all of them.
-    fn run(&self, arguments: &[&str]) -> Finished {
+    pub(super) fn run(&self, arguments: &[&str]) -> Finished {
         Finished::of(
             self.used
                 .command_over(&self.names(), arguments)
@@ -57,13 +57,13 @@ impl All {
         )
     }
 
-    fn good(&self, arguments: &[&str]) -> String {
+    pub(super) fn good(&self, arguments: &[&str]) -> String {
         let run = self.run(arguments);
         assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.err);
         run.out
     }
 
-    fn bad(&self, code: i32, arguments: &[&str]) -> Finished {
+    pub(super) fn bad(&self, code: i32, arguments: &[&str]) -> Finished {
         let run = self.run(arguments);
         assert_eq!(run.code, Some(code), "{arguments:?}: {}", run.err);
         run

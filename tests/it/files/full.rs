@@ -18,7 +18,7 @@ const ROOM: usize = 7 * MIB;
 const SLACK: usize = MIB;
 
 /// A disk of 16 MiB at a directory, of which `room` is free.
-fn small_disk(at: &Path, room: usize) -> Option<Mounted> {
+pub(super) fn small_disk(at: &Path, room: usize) -> Option<Mounted> {
     let path = at.to_str().unwrap();
     if !mount(&["-t", "tmpfs", "-o", "size=16m", "syncd-test", path]) {
         assert_cannot_mount();

@@ -175,7 +175,6 @@ fn overcommitted(sandbox: &Sandbox, at: &Path) -> Option<(Mounted, Mounted, Path
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn a_device_that_loses_what_it_took_loses_nothing_that_was_answered() {
     let sandbox = Sandbox::new();
     let state = sandbox.dir("home/.local/state");

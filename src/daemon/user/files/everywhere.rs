@@ -1,10 +1,13 @@
 //! The same done on several servers at once, each by itself: one that fails stops no other.
 
 use super::watching::Watcher;
+use super::work::unexpected;
 use super::{Event, FileError, SendOptions, Source, upload};
 use crate::daemon::user::Way;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 /// Does something for each of several servers at once. What it came to, in their order.
 pub async fn everywhere<M, T, F>(
@@ -15,23 +18,63 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, FileError>> + Send + 'static,
 {
+    let results = promptly(members, None, act).await;
+    let result = |result: Option<_>| result.unwrap_or_else(|| Err(unexpected()));
+    results.into_iter().map(result).collect()
+}
+
+/// When nobody is waited for any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long after the beginning.
+    Whole(Duration),
+    /// So long after the first answer.
+    AfterOne(Duration),
+}
+
+/// The same, without those that are not waited for any longer: they have no result.
+pub(super) async fn promptly<M, T, F>(
+    members: impl IntoIterator<Item = M>,
+    patience: Option<Patience>,
+    act: impl Fn(usize, M) -> F,
+) -> Vec<Option<Result<T, FileError>>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, FileError>> + Send + 'static,
+{
     let mut tasks = JoinSet::new();
     let mut results = Vec::new();
     for (index, member) in members.into_iter().enumerate() {
         let work = act(index, member);
         tasks.spawn(async move { (index, work.await) });
-        results.push(Err(FileError::Other(
-            "a part of the program failed unexpectedly".to_owned(),
-        )));
+        results.push(None);
     }
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok((index, result)) = ended
-            && let Some(slot) = results.get_mut(index)
-        {
-            *slot = result;
+    let mut end = match patience {
+        Some(Patience::Whole(patience)) => Some(Instant::now() + patience),
+        _ => None,
+    };
+    loop {
+        let next = tasks.join_next();
+        let ended = match end {
+            Some(end) => timeout_at(end, next).await.unwrap_or(None),
+            None => next.await,
+        };
+        let Some(ended) = ended else {
+            return results;
+        };
+        let Ok((index, result)) = ended else {
+            continue;
+        };
+        let answered = result
+            .as_ref()
+            .map_or_else(|error| !error.ends_all(), |_| true);
+        if let (true, Some(Patience::AfterOne(patience))) = (answered, patience) {
+            end.get_or_insert(Instant::now() + patience);
+        }
+        if let Some(slot) = results.get_mut(index) {
+            *slot = Some(result);
         }
     }
-    results
 }
 
 /// Sends files to all servers that are meant, to each over connections of its own. What could not be done is told to the

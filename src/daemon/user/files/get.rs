@@ -5,6 +5,7 @@
 mod blocks;
 mod spread;
 
+use super::servers::PATIENCE;
 use super::work::{Done, Work, silent};
 use super::{Entry, EntryKind, FileError, Remote};
 use crate::daemon::user::Answers;
@@ -114,7 +115,7 @@ impl Fetch<'_> {
             tokio::select! {
                 said = share.said(answers) => said,
                 () = self.work.watcher.stop.cancelled() => Err(FileError::Stopped),
-                () = silence => Err(silent(self.work.connection.server()).into()),
+                () = silence => Err(silent(self.work.connection.server(), PATIENCE).into()),
             }
         })
     }

@@ -8,7 +8,7 @@ mod feed;
 pub(super) use closing::{Behind, Closing};
 
 use super::get::sum_of;
-use super::stream::Stream;
+use super::stream::{LEFT_BEHIND, Stream};
 use super::work::{Done, Moved, Work};
 use super::{EntryKind, FileError, Remote, Source};
 use crate::daemon::client::input::Link;
@@ -23,6 +23,7 @@ use crate::wire::{Continued, Request, WirePath};
 use feed::Feed;
 use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// How often a file that changes while it is read is begun again.
 const ATTEMPTS: usize = 5;
@@ -160,6 +161,15 @@ impl Send<'_> {
     }
 
     fn stream(&self, stream: &mut Stream) -> Result<Closing, Failure> {
+        let line = self.work.connection.line_end(LEFT_BEHIND);
+        let (left, done) = (stream.left_behind().clone(), CancellationToken::new());
+        let _done = done.clone().drop_guard();
+        self.work.runtime.spawn(async move {
+            tokio::select! {
+                () = left.cancelled() => line.end(),
+                () = done.cancelled() => {}
+            }
+        });
         let old = match self.prepare(None)? {
             Some(Prepared::Old(old)) => old,
             _ => Old::default(),

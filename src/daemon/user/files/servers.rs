@@ -30,7 +30,7 @@ impl Servers {
             return connect.await;
         };
         let connected = timeout(patience, connect).await;
-        connected.unwrap_or_else(|_| Err(silent(server)))
+        connected.unwrap_or_else(|_| Err(silent(server, patience)))
     }
 
     /// A connection to the first that can be reached.
@@ -47,9 +47,9 @@ impl Servers {
 }
 
 /// The error of a server that says nothing.
-pub(super) fn silent(server: &str) -> ClientError {
+pub(super) fn silent(server: &str, patience: Duration) -> ClientError {
     ClientError::Lost {
         server: server.to_owned(),
-        reason: format!("it said nothing for {} s", PATIENCE.as_secs()),
+        reason: format!("it said nothing for {} s", patience.as_secs()),
     }
 }

@@ -1,5 +1,6 @@
 //! What somebody writes while it is sent: read once, by one server's worker or by those of several.
 
+use super::servers::PATIENCE;
 use crate::host::clock;
 use crate::host::local::fill;
 use crate::model::Mtime;
@@ -8,16 +9,22 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+use tokio_util::sync::CancellationToken;
 
 /// Pieces that wait for the slowest server at most, of [`MAX_PIECE`] bytes.
 const AHEAD: usize = 16;
+/// How often somebody who waits for the slowest looks at it.
+const LOOK: Duration = Duration::from_millis(500);
+/// What became of somebody who was left behind.
+pub(super) const LEFT_BEHIND: &str = "it took nothing for 10 s while others went on";
 
 /// A stream of bytes.
 pub struct Stream {
     from: Box<dyn Read + Send>,
     /// When it had ended: the same wherever it goes.
     ended: Arc<OnceLock<Mtime>>,
+    left: CancellationToken,
 }
 
 impl Stream {
@@ -27,7 +34,13 @@ impl Stream {
         Self {
             from,
             ended: Arc::default(),
+            left: CancellationToken::new(),
         }
+    }
+
+    /// Cancelled when it took nothing for so long that the others go on without it.
+    pub(super) fn left_behind(&self) -> &CancellationToken {
+        &self.left
     }
 
     /// The modification time of a file that was made of it: the time at which somebody asked first.
@@ -43,14 +56,17 @@ impl Stream {
     }
 
     /// The same stream so many times. It is read once, and as fast as the slowest reads along; one that is dropped holds
-    /// nobody up.
+    /// nobody up, and one that takes nothing for [`PATIENCE`] while another waits for it is left behind.
     pub(super) fn split(self, count: usize) -> Vec<Self> {
+        let left: Vec<_> = (0..count).map(|_| CancellationToken::new()).collect();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 from: Some(self.from),
                 pieces: VecDeque::new(),
                 first: 0,
                 readers: vec![Some(0); count],
+                left: left.clone(),
+                full_since: None,
                 end: None,
             }),
             changed: Condvar::new(),
@@ -60,11 +76,12 @@ impl Stream {
             number,
             rest: Bytes::new(),
         };
-        let stream = |number| Self {
+        let stream = |(number, left)| Self {
             from: Box::new(reader(number)),
             ended: Arc::clone(&self.ended),
+            left,
         };
-        (0..count).map(stream).collect()
+        left.into_iter().enumerate().map(stream).collect()
     }
 }
 
@@ -88,6 +105,10 @@ struct State {
     first: usize,
     /// The number of the piece that each reader takes next; none once it is gone.
     readers: Vec<Option<usize>>,
+    /// What tells each that it was left behind.
+    left: Vec<CancellationToken>,
+    /// Since when no more may be read before the slowest has taken something.
+    full_since: Option<Instant>,
     end: Option<Result<(), (io::ErrorKind, String)>>,
 }
 
@@ -108,6 +129,34 @@ impl State {
         let over = slowest.saturating_sub(self.first).min(self.pieces.len());
         self.pieces.drain(..over);
         self.first += over;
+        if self.pieces.len() < AHEAD {
+            self.full_since = None;
+        }
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        self.pieces.push_back(piece);
+        if self.pieces.len() >= AHEAD {
+            self.full_since = Some(clock::monotonic());
+        }
+    }
+
+    /// Goes on without those that have held all others up for too long; whether there are any.
+    fn leave_slowest(&mut self) -> bool {
+        let is_due = self
+            .full_since
+            .is_some_and(|since| clock::monotonic().saturating_duration_since(since) >= PATIENCE);
+        if !is_due {
+            return false;
+        }
+        for (reader, left) in self.readers.iter_mut().zip(&self.left) {
+            if *reader == Some(self.first) {
+                *reader = None;
+                left.cancel();
+            }
+        }
+        self.forget();
+        true
     }
 }
 
@@ -120,6 +169,9 @@ impl Shared {
     fn next(&self, reader: usize) -> io::Result<Bytes> {
         let mut state = self.lock();
         loop {
+            if !matches!(state.readers.get(reader), Some(Some(_))) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, LEFT_BEHIND));
+            }
             if let Some(piece) = state.take(reader) {
                 self.changed.notify_all();
                 return Ok(piece);
@@ -131,8 +183,11 @@ impl Shared {
             }
             let room = state.pieces.len() < AHEAD;
             let Some(mut from) = room.then(|| state.from.take()).flatten() else {
-                let waited = self.changed.wait(state);
-                state = waited.unwrap_or_else(PoisonError::into_inner);
+                let waited = self.changed.wait_timeout(state, LOOK);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if state.leave_slowest() {
+                    self.changed.notify_all();
+                }
                 continue;
             };
             drop(state);
@@ -147,7 +202,7 @@ impl Shared {
                     }
                     piece.truncate(count);
                     if count > 0 {
-                        state.pieces.push_back(piece.into());
+                        state.add(piece.into());
                     }
                 }
                 Err(error) => state.end = Some(Err((error.kind(), error.to_string()))),

@@ -8,15 +8,19 @@ mod merge;
 pub use compare::{Aspect, Difference, Seen};
 pub use merge::Merge;
 
-use super::everywhere::everywhere;
+use super::everywhere::{Patience, promptly};
+use super::servers::silent;
 use super::{Argument, Entry, EntryKind, FileError, Remote};
 use crate::daemon::user::{Connection, Way};
 use crate::model::RelPath;
 use compare::State;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest file whose content is compared where nothing else than its time differs, in bytes.
 const SMALL: u64 = 64 * 1024;
+/// How long a server may say nothing once another one has answered.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to the servers that have the share. With one of them it is what that one says.
 #[derive(Debug)]
@@ -41,7 +45,8 @@ impl Union {
     /// When none can be reached.
     pub async fn open(way: &Arc<Way>) -> Result<Self, FileError> {
         let servers = way.servers();
-        let connected = everywhere(servers.iter().cloned(), |_, server| {
+        let patience = Some(Patience::AfterOne(PATIENCE));
+        let connected = promptly(servers.iter().cloned(), patience, |_, server| {
             let way = Arc::clone(way);
             async move { Ok(way.connect(&server).await?) }
         });
@@ -51,8 +56,9 @@ impl Union {
         let (mut errors, connected) = (Vec::new(), connected.await);
         for (server, connection) in servers.iter().zip(connected) {
             let (connection, error) = match connection {
-                Ok(connection) => (Some(Arc::new(connection)), None),
-                Err(error) => (None, Some(error)),
+                Some(Ok(connection)) => (Some(Arc::new(connection)), None),
+                Some(Err(error)) => (None, Some(error)),
+                None => (None, Some(silent(server, PATIENCE).into())),
             };
             let server = server.clone();
             union.members.push(Member { server, connection });
@@ -109,10 +115,18 @@ impl Union {
         let asked = asked.filter_map(|(index, it)| Some((index, it.connection.clone()?)));
         let asked: Vec<(usize, Arc<Connection>)> = asked.collect();
         let places: Vec<usize> = asked.iter().map(|(index, _)| *index).collect();
-        let answers = everywhere(asked, |_, (index, connection)| act(index, connection)).await;
+        // Where another one answers, nobody is waited for as long as it takes to know that a line is dead.
+        let patience = if places.len() < self.answering().count() {
+            Patience::Whole(PATIENCE)
+        } else {
+            Patience::AfterOne(PATIENCE)
+        };
+        let asking = |_, (index, connection)| act(index, connection);
+        let answers = promptly(asked, Some(patience), asking).await;
         let mut kept = Vec::new();
         for (index, answer) in places.into_iter().zip(answers) {
-            match answer {
+            let silence = || Err(silent(self.name(index), PATIENCE).into());
+            match answer.unwrap_or_else(silence) {
                 Err(error) if error.ends_all() => self.left_out(index, error)?,
                 answer => kept.push((index, answer)),
             }
