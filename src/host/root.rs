@@ -5,8 +5,8 @@ use crate::engine::ports::StoreError;
 use crate::model::{Fault, Name, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, chmod, fsync, mkdirat, openat, openat2,
-    statx,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, chmod, fsync, mkdirat, openat,
+    openat2, statx,
 };
 use rustix::io::{Errno, Result};
 use std::collections::BTreeMap;
@@ -54,6 +54,19 @@ impl Root {
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).map(Self::from_fd)
+    }
+
+    /// Whether a path still leads to this directory, and to no other one, nor to nothing. A path that cannot be followed for
+    /// another reason is taken to do so.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        let id = |found: Statx| (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
+        let mask = StatxFlags::INO;
+        match statx(CWD, path, AtFlags::empty(), mask) {
+            Ok(there) => statx(&self.fd, c"", AtFlags::EMPTY_PATH, mask)
+                .map_or(true, |own| id(own) == id(there)),
+            Err(errno) => !matches!(errno, Errno::NOENT | Errno::NOTDIR),
+        }
     }
 
     /// The same directory again, whatever its path stands for by now.

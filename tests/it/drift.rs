@@ -4,6 +4,7 @@ use crate::support::files::{noise, write};
 use crate::support::pair::{Pair, status};
 use crate::support::sandbox::Sandbox;
 use crate::support::tree::{self, Tree};
+use crate::support::wait;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -256,5 +257,43 @@ fn an_old_copy_of_the_clients_state_brings_nothing_old_back() {
     assert_untouched(&pair, &before);
     assert!(tree::diff(&mirror, &tree::snapshot(&pair.mirror)).is_empty());
     assert!(pair.sent() < 50_000, "{} bytes", pair.sent());
+    pair.stop();
+}
+
+#[test]
+fn a_mirror_that_another_directory_takes_the_place_of_is_not_taken_for_equal() {
+    let mut pair = filled("1s");
+    pair.settle();
+    let away = pair.sandbox.path("away");
+    let put = |pair: &Pair| {
+        fs::rename(&pair.mirror, &away).unwrap();
+        copy(&away, &pair.mirror);
+    };
+    let says = |pair: &Pair| {
+        let said = wait::until(wait::PATIENCE, || {
+            let text = pair.sandbox.run(&["status"]).out;
+            text.contains("PAUSED: the share's directory was moved away")
+                && text.contains("last error: the share's directory was moved away")
+        });
+        assert!(said, "{}", pair.sandbox.run(&["status"]).out);
+    };
+    // While nothing changes it is found, too.
+    put(&pair);
+    says(&pair);
+    write(&pair.source, "new", "new");
+    says(&pair);
+    assert!(!away.join("new").exists() && !pair.mirror.join("new").exists());
+    // Put back, it goes on by itself.
+    fs::remove_dir_all(&pair.mirror).unwrap();
+    fs::rename(&away, &pair.mirror).unwrap();
+    tree::assert_converges(&pair.source, &pair.mirror);
+    // Or what is there now is used.
+    put(&pair);
+    write(&pair.source, "newer", "newer");
+    says(&pair);
+    pair.server.stop();
+    pair.restart_server();
+    tree::assert_converges(&pair.source, &pair.mirror);
+    assert!(!away.join("newer").exists());
     pair.stop();
 }

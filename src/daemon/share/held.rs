@@ -30,14 +30,14 @@ impl Held {
         self.share.epoch.load(Ordering::SeqCst) == self.epoch
     }
 
-    /// The engine, for as long as this session is the share's.
+    /// The engine, for as long as this session is the share's and the share is where it was.
     fn core(&self) -> Result<MutexGuard<'_, Server<DiskStore>>, Refusal> {
         let core = lock(&self.share.core);
-        if self.is_current() {
-            Ok(core)
-        } else {
-            Err(Refusal::replaced())
+        if !self.is_current() {
+            return Err(Refusal::replaced());
         }
+        self.share.in_place()?;
+        Ok(core)
     }
 
     /// Compares the share with its directory, and greets. The message and its body.

@@ -25,6 +25,7 @@ use rustix::fs::{
     AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, mkdirat, openat, unlinkat,
 };
 use rustix::io::{Errno, Result};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -128,6 +129,12 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
 }
 
 impl DiskStore {
+    /// Whether a path still leads to the directory.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.root.is_at(path)
+    }
+
     /// Opens a share: its stage is emptied of all but what uploads have left, what was left to be removed by an earlier run stays for the sweeper.
     ///
     /// # Errors
