@@ -125,6 +125,7 @@ impl Stage {
             until: Until::Stopped,
             holder: Holder::Respect,
             own: None,
+            log: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::daemon::cache::CacheOptions;
 use crate::daemon::keys::{KeyOptions, MemcachedError};
 use crate::daemon::options::{self, PlacedShare, ServerOptions};
 use crate::daemon::serving::{Server, ServerError};
+use crate::daemon::share::SharesError;
 use crate::daemon::trust::TrustError;
 use crate::host::dirs::{Dirs, DirsError};
 use crate::host::pki::Lifetimes;
@@ -179,6 +180,10 @@ fn explain(error: &ServerError) -> Report {
         | ServerError::Memcached(_)
         | ServerError::Make { .. }
         | ServerError::Trust(TrustError::Own(_))
+        | ServerError::Shares {
+            source: SharesError::Nested(_),
+            ..
+        }
         | ServerError::State(DirsError::InUse(_)) => Kind::Usage,
         _ => Kind::Storage,
     };

@@ -97,9 +97,10 @@ pub(super) fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), 
     } else {
         target.server
     };
+    let log_file = beside(file, &config.log.file)?;
     let options = ClientOptions {
         directory: absolute(&target.directory)?,
-        servers: servers.iter().map(Address::to_string).collect(),
+        servers: each_once(servers.iter().map(Address::to_string)),
         choice: if named {
             ServerChoice::Named
         } else {
@@ -134,12 +135,24 @@ pub(super) fn merge(arguments: ClientArguments) -> Result<(ClientOptions, Log), 
             file,
             [&config.tls.certificate, &config.tls.key, &config.tls.ca],
         )?,
+        log: (!log_file.as_os_str().is_empty()).then(|| log_file.clone()),
     };
     let log = Log {
-        file: beside(file, &config.log.file)?,
+        file: log_file,
         ..config.log
     };
     Ok((options, log))
+}
+
+/// The servers, each once: one that is named twice has one mirror.
+fn each_once(servers: impl Iterator<Item = String>) -> Vec<String> {
+    let mut once = Vec::new();
+    for server in servers {
+        if !once.contains(&server) {
+            once.push(server);
+        }
+    }
+    once
 }
 
 /// Whether any path could not be mirrored, or is held.
@@ -214,6 +227,8 @@ pub(super) fn explain(error: &ClientError) -> Report {
         ClientError::Source { .. }
         | ClientError::Ambiguous { .. }
         | ClientError::ManyShares { .. }
+        | ClientError::OwnState(_)
+        | ClientError::Overlap(_)
         | ClientError::Own(_)
         | ClientError::State(DirsError::InUse(_)) => Kind::Usage,
         ClientError::Broken(_) | ClientError::Protocol(_) => Kind::Unexpected,
@@ -240,6 +255,10 @@ pub(super) fn explain(error: &ClientError) -> Report {
         ),
         ClientError::Source { .. } => {
             report.hint("make it, or mount it if it lies on a disk that is not mounted")
+        }
+        ClientError::OwnState(_) => report.hint("choose another directory"),
+        ClientError::Overlap(_) => {
+            report.hint("choose directories of which none is in the other, or another `--share`")
         }
         ClientError::Ambiguous { .. } => report.hint("name one with `--server ADDR:PORT`"),
         ClientError::Own(_) => report.hint(super::settings::OWN_HINT),

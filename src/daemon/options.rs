@@ -3,6 +3,7 @@
 
 use crate::daemon::cache::CacheOptions;
 use crate::daemon::keys::KeyOptions;
+use crate::host::dirs::Dirs;
 use crate::host::own::PemFiles;
 use crate::host::pki::Lifetimes;
 use std::path::PathBuf;
@@ -92,6 +93,19 @@ pub struct ClientOptions {
     pub holder: Holder,
     /// Certificates of the owner's own.
     pub own: Option<PemFiles>,
+    /// The file that the log goes to.
+    pub log: Option<PathBuf>,
+}
+
+impl ClientOptions {
+    /// What belongs to the program and is not mirrored, with its directories.
+    #[must_use]
+    pub fn private(&self, dirs: &Dirs) -> Vec<PathBuf> {
+        let key = self.own.as_ref().map(|own| own.key.clone());
+        let mut private = dirs.own();
+        private.extend(key.into_iter().chain(self.log.clone()));
+        private
+    }
 }
 
 /// What those commands are told that use a share without mirroring it.

@@ -108,6 +108,16 @@ impl Dirs {
         }
     }
 
+    /// All that belongs to the program: none of it is mirrored.
+    #[must_use]
+    pub fn own(&self) -> Vec<PathBuf> {
+        [Some(&self.state), Some(&self.data), self.runtime.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
     /// Where all state is.
     #[must_use]
     pub fn state(&self) -> &Path {

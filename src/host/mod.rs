@@ -26,6 +26,7 @@ pub mod own;
 pub mod pem;
 pub mod pending;
 pub mod pki;
+pub mod place;
 pub mod private;
 pub mod process;
 pub mod random;

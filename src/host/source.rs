@@ -5,10 +5,13 @@
 //! "`a/b`" is said of the directory that the caller means, wherever it has been moved meanwhile. Descriptors of the
 //! directories used last are kept for that.
 
+mod hidden;
 mod root;
 
+pub use hidden::is_own;
 pub use root::SourceRoot;
 
+use self::hidden::Hidden;
 use crate::engine::source::{Found, FoundKind, Place, RootId, Source, SourceError};
 use crate::host::mounts::Mounts;
 use crate::host::setid::SetIds;
@@ -160,7 +163,7 @@ fn look_at(dir: impl AsFd, name: &[u8]) -> Result<Option<Found>, SourceError> {
 fn list_at(
     dir: impl AsFd,
     path: &RelPath,
-    setids: &SetIds,
+    (setids, hidden): (&SetIds, &Hidden),
 ) -> Result<Vec<(Name, Found)>, SourceError> {
     let dir = dir.as_fd();
     let failed = |error: Errno| {
@@ -185,6 +188,7 @@ fn list_at(
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         if let Some(mut found) = look_at(dir, name.as_bytes())? {
+            hidden.entry(path, &name, &mut found);
             setids.entry(path, &name, &mut found);
             entries.push((name, found));
         }
@@ -266,7 +270,7 @@ impl Source for DiskSource {
     fn look(&mut self, dir: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
         let mut found = look_at(&*self.dir(dir)?, name.as_bytes())?;
         match &mut found {
-            Some(found) => self.root.setids.entry(&dir.path, name, found),
+            Some(found) => self.root.adjust(&dir.path, name, found),
             None => {
                 if let Ok(path) = dir.path.join(name) {
                     self.root.setids.gone(&path);
@@ -285,7 +289,7 @@ impl Source for DiskSource {
 
     fn list(&mut self, dir: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
         let fd = self.dir(dir)?;
-        list_at(&*fd, &dir.path, &self.root.setids)
+        list_at(&*fd, &dir.path, (&self.root.setids, &self.root.hidden))
     }
 
     fn read(

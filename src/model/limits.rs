@@ -31,6 +31,8 @@ pub const MAX_PIECE: usize = 256 * 1024;
 /// Longest body of such a piece before packing, in bytes: with what instructions add to it.
 pub const MAX_PIECE_BODY: usize = MAX_PIECE + 64;
 
+/// Directories above a share that its server names at most.
+pub const MAX_ABOVE: usize = 256;
 /// Leftovers of uploads that a share keeps at most: as many as may be open at a time.
 pub const MAX_LEFTOVERS: usize = MAX_UPLOADS;
 /// Bytes of leftovers that a share keeps at most. They go at once when the disk is full.

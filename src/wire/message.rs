@@ -312,6 +312,10 @@ pub enum Response {
         /// Whether set-user-id and set-group-id bits are kept. From minor version 1 on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keeps_setid: Option<bool>,
+        /// The share's directory and those that it lies in, from the inside out, at most 256, for a client on the same
+        /// machine that mirrors one of them: 32 hexadecimal digits each. From minor version 7 on.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        above: Vec<String>,
     },
     /// The session is not opened, or ends.
     Refused {

@@ -40,7 +40,7 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 6;
+pub const MINOR: u16 = 7;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
@@ -53,3 +53,5 @@ pub const MINOR_LEFTOVER: u16 = 4;
 pub const MINOR_ZSTD: u16 = 5;
 /// The minor version that brought `use`, `file` and `key`.
 pub const MINOR_USE: u16 = 6;
+/// The minor version that brought the word in `welcome` about where the share is.
+pub const MINOR_ABOVE: u16 = 7;

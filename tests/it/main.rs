@@ -25,6 +25,7 @@ mod large;
 mod live;
 mod logs;
 mod memcached;
+mod overlap;
 mod own;
 mod packing;
 mod plan;

@@ -288,3 +288,43 @@ fn a_new_connection_of_the_same_writer_replaces_the_old_one_at_once() {
     old.stop();
     server.stop();
 }
+
+#[test]
+fn shares_that_lie_in_one_another_are_refused_before_one_deletes_the_other() {
+    let sandbox = Sandbox::new();
+    let (source, inner) = (sandbox.dir("source"), sandbox.dir("mirror/inner"));
+    write(&source, "f", "of the source");
+    write(&inner, "g", "of another");
+    let serve = |tables: &[(&str, &str)]| {
+        let text = |(name, path): &(&str, &str)| {
+            format!("[[share]]\nname = \"{name}\"\npath = \"{path}\"\n")
+        };
+        let text: String = tables.iter().map(text).collect();
+        write(sandbox.root(), "server.toml", text);
+        let mut command = sandbox.syncd();
+        command.args(["server", "-d", "mirror", "--listen", "127.0.0.1:0"]);
+        command.args(["-c", "server.toml"]);
+        command
+    };
+    for tables in [[("a", "x"), ("b", "x/y")], [("a", "x"), ("b", "mirror")]] {
+        let run = Finished::of(serve(&tables).output().unwrap());
+        assert_eq!(run.code, Some(2), "{}", run.err);
+        assert!(run.err.contains("lies within"), "{}", run.err);
+    }
+    // The directory may hold it while it is the parent of shares, but not as one share.
+    let mut command = serve(&[("a", "mirror/inner")]);
+    let (mut server, address) = Daemon::server_with(&sandbox, "server", &mut command);
+    for more in [&[][..], &["--share", "inner"]] {
+        let run = once(&sandbox, &source, &address, more);
+        assert_eq!(run.code, Some(5), "{}", run.err);
+        assert!(
+            run.err.contains("place the share `a` within"),
+            "{}",
+            run.err
+        );
+    }
+    assert_eq!(fs::read(inner.join("g")).unwrap(), b"of another");
+    let run = once(&sandbox, &source, &address, &["--share", "other"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    server.stop();
+}

@@ -355,6 +355,7 @@ fn responses() -> Vec<(&'static str, Response, Vec<u8>)> {
         responses_of_visits(),
         responses_of_using(),
         responses_of_leftovers(),
+        responses_of_places(),
     ]
     .concat()
 }
@@ -368,6 +369,7 @@ fn responses_of_mirroring() -> Vec<(&'static str, Response, Vec<u8>)> {
         version: 42,
         first_contact: true,
         keeps_setid,
+        above: Vec::new(),
     };
     let entry = |name, kind| ListEntry {
         name,
@@ -614,11 +616,26 @@ fn responses_of_leftovers() -> Vec<(&'static str, Response, Vec<u8>)> {
         version: 42,
         first_contact: false,
         keeps_setid: Some(true),
+        above: Vec::new(),
     };
     vec![
         ("recipe-leftover", recipe, vec![3; 20]),
         ("welcome-leftovers", welcome, vec![0x50; 32 + 2 * 16]),
     ]
+}
+
+/// What minor version 7 brought.
+fn responses_of_places() -> Vec<(&'static str, Response, Vec<u8>)> {
+    let welcome = Response::Welcome {
+        minor: 7,
+        share: "a".repeat(32),
+        generation: "b".repeat(32),
+        version: 42,
+        first_contact: false,
+        keeps_setid: Some(true),
+        above: vec!["c".repeat(32), "d".repeat(32)],
+    };
+    vec![("welcome-above", welcome, vec![0x50; 32])]
 }
 
 fn join_requests() -> Vec<(&'static str, JoinRequest, Vec<u8>)> {
@@ -919,6 +936,7 @@ fn any_response() -> impl Strategy<Value = Response> {
                     version,
                     first_contact,
                     keeps_setid: None,
+                    above: Vec::new(),
                 }
             }),
         any_failed().prop_map(|Failed { code, message, .. }| Response::Refused { code, message }),

@@ -32,8 +32,8 @@ const REVOKED_PAUSE: Duration = Duration::from_mins(5);
 /// How long a client stays away that another one replaced.
 const REPLACED_PAUSE: Duration = Duration::from_secs(5);
 /// What is said of another client that is this one.
-const COPIED: &str = "another client has this one's key and directory; where a home was copied, remove the copy's state of \
-                      syncd and enrol it anew";
+const COPIED: &str = "another client has this one's key and directory: is one server named twice? where a home was copied, \
+                      remove the copy's state of syncd and enrol it anew";
 /// How long the last frames of a session may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -64,6 +64,8 @@ enum End {
     Refused(Code, String),
     /// The server does not accept this device's certificate.
     Unaccepted(ConnectError),
+    /// Source and mirror lie in one another.
+    Overlap(String),
 }
 
 /// Keeps a session open until `stop`.
@@ -136,6 +138,11 @@ fn after(dial: &mut Dial, end: End, away: Duration) -> Result<Option<String>, Cl
         End::Stopped => return Ok(None),
         End::Lost(reason) => reason,
         End::Unaccepted(error) if dial.once => return Err(ClientError::Unaccepted(error)),
+        End::Overlap(why) if dial.once || dial.alone => return Err(ClientError::Overlap(why)),
+        End::Overlap(why) => {
+            line(&dial.line).refused = true;
+            why
+        }
         End::Unaccepted(error) => format!("{}; {}", caused(&error), error.hint()),
         End::Refused(code, message) => {
             let passing = matches!(code, Code::Stopping | Code::Busy | Code::Replaced);
@@ -316,8 +323,12 @@ async fn talk(
                 first_contact,
                 keeps_setid,
                 ref share,
+                ref above,
                 ..
             } => {
+                if let Some(why) = hello::overlap(&dial.directory, &dial.address, above) {
+                    return End::Overlap(why);
+                }
                 let said = (minor, version, first_contact);
                 let Some((link, welcome)) = hello::greeting(&mut link, said, &frame.body) else {
                     return End::Lost("the server broke the protocol".to_owned());

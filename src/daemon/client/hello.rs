@@ -4,8 +4,9 @@ use super::connection::Dial;
 use super::mirror::Link;
 use crate::engine::client::Welcome;
 use crate::host::net;
-use crate::model::limits::MAX_LEFTOVERS;
-use crate::model::{LeftoverKey, Sum};
+use crate::host::place::Above;
+use crate::model::limits::{MAX_ABOVE, MAX_LEFTOVERS};
+use crate::model::{LeftoverKey, Sum, escape};
 use crate::wire::{Code, MINOR, MINOR_LEFTOVER, Request, Visit};
 use std::path::Path;
 
@@ -65,6 +66,33 @@ pub(super) fn greeting(
         leftovers: keys.map(LeftoverKey).collect(),
     };
     Some((link, welcome))
+}
+
+/// Why a source cannot be mirrored to a share that lies in it, or that it lies in: each change would be one more.
+pub(super) fn overlap(source: &Path, server: &str, share: &[String]) -> Option<String> {
+    let source = Above::of(source);
+    let (path, name) = source.own()?;
+    let outer = share.first()?;
+    let shown = |path: &Path| escape(path.as_os_str().as_encoded_bytes());
+    if outer == name {
+        return Some(format!(
+            "`{}` is itself the mirror that `{server}` keeps",
+            shown(path)
+        ));
+    }
+    if let Some(mirror) = source.named(outer) {
+        let (path, mirror) = (shown(path), shown(mirror));
+        return Some(format!(
+            "`{path}` lies in `{mirror}`, which is the mirror that `{server}` keeps of it"
+        ));
+    }
+    let contains = share.iter().take(MAX_ABOVE).any(|above| above == name);
+    contains.then(|| {
+        format!(
+            "`{}` contains the mirror that `{server}` keeps of it",
+            shown(path)
+        )
+    })
 }
 
 /// The same source of the same device is the same writer, also when its state was lost.

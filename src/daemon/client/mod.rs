@@ -26,7 +26,7 @@ use crate::engine::client::{Ignored, Settings, Snapshot};
 use crate::host::dirs::{Claim, DirKind, Dirs, DirsError, StateDir};
 use crate::host::own::{Own, OwnError};
 use crate::host::setid::SetIds;
-use crate::host::source::SourceRoot;
+use crate::host::source::{SourceRoot, is_own};
 use crate::model::limits::MAX_PIECE;
 use crate::wire::Code;
 pub use handle::ClientHandle;
@@ -62,6 +62,12 @@ pub enum ClientError {
     /// Events cannot be had.
     #[error("cannot watch the directory")]
     Watch(#[from] crate::host::watch::WatchError),
+    /// The source belongs to the program.
+    #[error("`{}` is where syncd keeps its own state and keys, which are not mirrored", .0.display())]
+    OwnState(PathBuf),
+    /// Source and mirror lie in one another.
+    #[error("{0}")]
+    Overlap(String),
     /// Several servers could be meant.
     #[error("several servers of this user are known, and none was named: {}", .servers.join(", "))]
     Ambiguous {
@@ -140,7 +146,11 @@ impl Client {
             path: options.directory.clone(),
             source,
         };
-        let root = SourceRoot::at(&options.directory);
+        let own = options.private(&dirs);
+        if is_own(&options.directory, &own) {
+            return Err(ClientError::OwnState(options.directory));
+        }
+        let root = SourceRoot::at(&options.directory).without(&own);
         let there = root.check();
         let state = dirs.state_of(DirKind::Source, &options.directory)?;
         match there {

@@ -107,6 +107,7 @@ fn welcome(guest: &Guest) -> Response {
         version: 0,
         first_contact: false,
         keeps_setid: (guest.minor >= MINOR_RENEW).then_some(keeps),
+        above: Vec::new(),
     }
 }
 

@@ -72,6 +72,7 @@ impl Held {
             version: core.version(),
             first_contact: !settled,
             keeps_setid: None,
+            above: super::visit::above(&self.share.path, minor),
         };
         let mut body = core.root_sum().to_bytes().to_vec();
         leftovers.iter().for_each(|key| body.extend(key.0));

@@ -1,5 +1,9 @@
 //! The shares of one server directory: the directory itself, or named ones below it and elsewhere.
 
+mod places;
+
+pub(super) use places::check_name;
+
 use super::user::Turns;
 use super::{Claim, Held, How, Meta, MetaError, Refusal, Share, Upkeep, Use, Visitor, lock};
 use crate::daemon::status::ShareStatus;
@@ -8,8 +12,7 @@ use crate::host::disk::{OpenError, Private};
 use crate::host::random::{self, RandomError};
 use crate::host::rights::{Access, Rights};
 use crate::host::root::Root;
-use crate::model::limits::MAX_SHARE_NAME;
-use crate::model::{Name, escape};
+use crate::model::escape;
 use crate::wire::{Code, InvitedShare};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -34,6 +37,9 @@ pub enum SharesError {
         /// What the system said.
         errno: Errno,
     },
+    /// Shares that lie in one another.
+    #[error(transparent)]
+    Nested(#[from] places::Nested),
     /// Its private part.
     #[error("cannot use the directory as a share")]
     Open(#[from] OpenError),
@@ -84,6 +90,7 @@ impl Shares {
         upkeep: Upkeep,
         state: Option<&Path>,
     ) -> Result<Arc<Self>, SharesError> {
+        places::check_places(path, &placed)?;
         let root = open_root(path)?;
         let private = Arc::new(Private::open(&root)?);
         let meta = load_meta(&private)?;
@@ -140,7 +147,9 @@ impl Shares {
         } else {
             None
         };
-        Visitor::new(share, (&device.id, source), place)
+        let path = name.and_then(|name| self.placed.get(name)).cloned();
+        let path = path.unwrap_or_else(|| self.path.join(name.unwrap_or_default()));
+        Visitor::new((share, path), (&device.id, source), place)
     }
 
     /// Whether opening a share makes nothing new: it is open, its directory was used, or holds something.
@@ -228,6 +237,7 @@ impl Shares {
     }
 
     fn open_itself(&self, inner: &mut Inner) -> Result<Arc<Share>, Refusal> {
+        places::check_free(&self.path, &self.placed)?;
         self.set_use(inner, Use::Share)?;
         let root = self.root.try_clone().map_err(|errno| {
             let path = self.path.clone();
@@ -240,6 +250,7 @@ impl Shares {
     }
 
     fn open_below(&self, inner: &mut Inner, name: &str) -> Result<Arc<Share>, Refusal> {
+        places::check_free(&self.path.join(name), &self.placed)?;
         self.set_use(inner, Use::Parent)?;
         let root = self.root.make_below(name.as_bytes()).map_err(|errno| {
             let path = self.path.join(name);
@@ -373,23 +384,5 @@ fn unusable(error: &SharesError) -> Refusal {
             Code::Fault(crate::model::Fault::Io),
             "the server cannot open the share; its log says why",
         ),
-    }
-}
-
-/// A share's name: one name of a directory, visible, of bounded length.
-pub(super) fn check_name(name: &str) -> Result<String, Refusal> {
-    let valid = Name::new(name.as_bytes()).is_ok()
-        && !name.starts_with('.')
-        && name.len() <= MAX_SHARE_NAME
-        && !name.chars().any(char::is_control);
-    if valid {
-        Ok(name.to_owned())
-    } else {
-        Err(Refusal::new(
-            Code::NoShare,
-            format!(
-                "a share's name is 1 to {MAX_SHARE_NAME} bytes without `/` or control characters, and does not start with `.`"
-            ),
-        ))
     }
 }

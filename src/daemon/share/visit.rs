@@ -3,9 +3,11 @@
 use super::{Refusal, Share, lock};
 use crate::engine::server::{Inspection, Inspector, Listing, Range};
 use crate::host::disk::DiskStore;
+use crate::host::place::Above;
 use crate::index::Tree;
 use crate::model::{RelPath, escape};
-use crate::wire::{Code, Response};
+use crate::wire::{Code, MINOR_ABOVE, Response};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -13,8 +15,17 @@ use tokio::sync::OwnedSemaphorePermit;
 #[derive(Debug)]
 pub struct Visitor {
     share: Option<Arc<Share>>,
+    path: PathBuf,
     first_contact: bool,
     _place: OwnedSemaphorePermit,
+}
+
+/// Where a share is, for a client on the same machine that mirrors one of the directories that it lies in.
+pub(super) fn above(share: &Path, minor: u16) -> Vec<String> {
+    if minor < MINOR_ABOVE {
+        return Vec::new();
+    }
+    Above::of(share).names()
 }
 
 impl Visitor {
@@ -23,7 +34,7 @@ impl Visitor {
     /// # Errors
     /// When another source fills the share.
     pub(super) fn new(
-        share: Option<Arc<Share>>,
+        (share, path): (Option<Arc<Share>>, PathBuf),
         (device, source): (&str, &str),
         place: OwnedSemaphorePermit,
     ) -> Result<Self, Refusal> {
@@ -45,6 +56,7 @@ impl Visitor {
             }
             _ => Ok(Self {
                 share,
+                path,
                 first_contact: !settled,
                 _place: place,
             }),
@@ -77,6 +89,7 @@ impl Visitor {
             version,
             first_contact: self.first_contact,
             keeps_setid: None,
+            above: above(&self.path, minor),
         };
         (welcome, sum.to_bytes().to_vec())
     }

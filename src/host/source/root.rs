@@ -1,14 +1,15 @@
 //! The root of a source: one open directory, and which one it is.
 
+use super::hidden::Hidden;
 use super::{MASK, directory_error, found, list_at, look_at, open_file_at, stat_fd};
 use crate::engine::source::{Found, FoundKind, Place, RootId, SourceError};
 use crate::host::setid::SetIds;
-use crate::model::Name;
+use crate::model::{Name, RelPath};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The root of a source tree, found by its path. Clones share what is open. Cheap to clone.
@@ -17,6 +18,7 @@ pub struct SourceRoot {
     path: Arc<Path>,
     open: Arc<RwLock<Option<Opened>>>,
     pub(super) setids: SetIds,
+    pub(super) hidden: Hidden,
 }
 
 /// The directory that is worked in.
@@ -34,6 +36,16 @@ impl SourceRoot {
             path: path.into(),
             open: Arc::default(),
             setids: SetIds::default(),
+            hidden: Hidden::default(),
+        }
+    }
+
+    /// The same tree without some paths, which belong to the program itself and need not lie within it.
+    #[must_use]
+    pub fn without(self, own: &[PathBuf]) -> Self {
+        Self {
+            hidden: Hidden::below(&self.path, own),
+            ..self
         }
     }
 
@@ -133,7 +145,11 @@ impl SourceRoot {
     /// # Errors
     /// When the directory is not at its place, or the system refuses.
     pub fn list(&self, place: &Place) -> Result<Vec<(Name, Found)>, SourceError> {
-        list_at(self.open_dir(place)?, &place.path, &self.setids)
+        list_at(
+            self.open_dir(place)?,
+            &place.path,
+            (&self.setids, &self.hidden),
+        )
     }
 
     /// What is under a name of a directory; `None` when there is nothing.
@@ -143,9 +159,15 @@ impl SourceRoot {
     pub fn look(&self, place: &Place, name: &Name) -> Result<Option<Found>, SourceError> {
         let mut found = look_at(self.open_dir(place)?, name.as_bytes())?;
         if let Some(found) = &mut found {
-            self.setids.entry(&place.path, name, found);
+            self.adjust(&place.path, name, found);
         }
         Ok(found)
+    }
+
+    /// What is mirrored of an entry of a directory.
+    pub(super) fn adjust(&self, dir: &RelPath, name: &Name, found: &mut Found) {
+        self.hidden.entry(dir, name, found);
+        self.setids.entry(dir, name, found);
     }
 }
 

@@ -158,6 +158,7 @@ impl Served {
             version: self.server.version(),
             first_contact: false,
             keeps_setid: None,
+            above: Vec::new(),
         };
         let mut body = self.server.root_sum().to_bytes().to_vec();
         let leftovers = self.store.leftovers();

@@ -61,6 +61,7 @@ impl Verifier {
             path: options.directory.clone(),
             source,
         })?;
+        let root = root.without(&options.private(&dirs));
         options.own.as_ref().map(Own::load).transpose()?;
         let connector = Connector::new(dirs).with_own(options.own.clone());
         target::choose(&mut options, &connector)?;
