@@ -3,7 +3,9 @@
 use super::report::Report;
 use super::using::{self, UseArguments};
 use super::{log, render};
-use crate::daemon::user::files::{Argument, Difference, Entry, EntryKind, FileError, Seen, Union};
+use crate::daemon::user::files::{
+    Argument, Difference, Entry, EntryKind, FileError, Seen, Union, joined,
+};
 use crate::model::{RelPath, escape};
 use crate::wire::{WireBytes, WirePath};
 use clap::Args;
@@ -137,7 +139,7 @@ impl Lister<'_> {
                 let message = format!("`{path}` is no directory");
                 return Err(FileError::Other(message).into());
             } else {
-                self.show(&path, &path, &seen)?;
+                self.show(&path, path.as_bytes(), &seen)?;
             }
         }
         for path in directories {
@@ -150,24 +152,16 @@ impl Lister<'_> {
         Ok(())
     }
 
-    /// Shows what a directory holds, a part at a time.
+    /// Shows a directory, with all below it where that is wanted. One that cannot be read stops no other.
     async fn directory(&mut self, top: &RelPath) -> Result<(), Stop> {
         let mut todo = vec![top.clone()];
         while let Some(path) = todo.pop() {
-            let (mut merge, mut below) = (self.union.directory(&path), Vec::new());
-            while let Some(part) = self.union.list(&mut merge).await? {
-                for (name, seen) in &part {
-                    let Ok(path) = path.join(name) else { continue };
-                    let shown = if self.style.recursive {
-                        path.clone()
-                    } else {
-                        RelPath::root().join(name).unwrap_or_else(|_| path.clone())
-                    };
-                    self.show(&path, &shown, seen)?;
-                    if self.style.recursive && seen.entry.is_directory() {
-                        below.push(path);
-                    }
+            let mut below = Vec::new();
+            match self.one(&path, &mut below).await {
+                Err(Stop::Path(error)) if !error.ends_all() => {
+                    self.failures.push((path.to_string(), error));
                 }
+                done => done?,
             }
             below.reverse();
             todo.append(&mut below);
@@ -175,13 +169,39 @@ impl Lister<'_> {
         Ok(())
     }
 
-    fn show(&self, path: &RelPath, shown: &RelPath, seen: &Seen) -> Result<(), Stop> {
+    /// Shows what one directory holds, a part at a time; collects the directories in it if they are wanted.
+    async fn one(&mut self, path: &RelPath, below: &mut Vec<RelPath>) -> Result<(), Stop> {
+        let mut merge = self.union.directory(path);
+        while let Some(part) = self.union.list(&mut merge).await? {
+            for (name, seen) in &part {
+                let path = match joined(path, name.as_bytes()) {
+                    Ok(path) => path,
+                    Err(error) => {
+                        self.failures.push((path.to_string(), error));
+                        continue;
+                    }
+                };
+                let shown = if self.style.recursive {
+                    path.as_bytes()
+                } else {
+                    name.as_bytes()
+                };
+                self.show(&path, shown, seen)?;
+                if self.style.recursive && seen.entry.is_directory() {
+                    below.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, path: &RelPath, shown: &[u8], seen: &Seen) -> Result<(), Stop> {
         let text = if self.style.json {
             object(path, seen)
         } else if self.style.long {
             long(shown, &seen.entry) + &differences(seen)
         } else {
-            escape(shown.as_bytes()) + &differences(seen)
+            escape(shown) + &differences(seen)
         };
         render::print(&format!("{text}\n")).map_err(Stop::Output)
     }
@@ -244,7 +264,7 @@ fn fields(entry: &Entry) -> Map<String, Value> {
 }
 
 /// One entry for a person, as `ls -l` shows it.
-fn long(path: &RelPath, entry: &Entry) -> String {
+fn long(shown: &[u8], entry: &Entry) -> String {
     let (kind, mode, size, target) = match &entry.kind {
         EntryKind::Directory => ('d', entry.mode, String::from("-"), String::new()),
         EntryKind::File { size } => ('-', entry.mode, size.to_string(), String::new()),
@@ -253,7 +273,7 @@ fn long(path: &RelPath, entry: &Entry) -> String {
             ('l', 0o777, String::from("-"), target)
         }
     };
-    let name = escape(path.as_bytes());
+    let name = escape(shown);
     let time = time(entry);
     format!("{kind}{} {size:>14} {time} {name}{target}", bits(mode))
 }

@@ -4,6 +4,7 @@ mod cached;
 mod everywhere;
 mod full;
 mod many;
+mod odd;
 mod progress;
 mod refusals;
 mod resumed;

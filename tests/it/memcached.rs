@@ -97,6 +97,31 @@ fn commands_are_answered_as_memcached_answers_them() {
 }
 
 #[test]
+fn what_browsers_and_binary_clients_send_changes_nothing_and_ends_the_connection() {
+    let sandbox = Sandbox::new();
+    let (mut server, _, port) = serve(&sandbox, "");
+    let command = "set evil 0 0 1\r\nx\r\n";
+    let long = "p".repeat(5000);
+    for head in [
+        "POST / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        format!("POST /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        "\r\nPUT / HTTP/1.1\r\n\r\n".to_owned(),
+    ] {
+        let mut page = Client::connect(&port);
+        page.send(format!("{head}{command}"));
+        while page.receive(1).is_some() {}
+    }
+    let mut binary = Client::connect(&port);
+    assert!(binary.send([&[0x80, 0x0a][..], &[0; 22]].concat()));
+    assert!(binary.ends());
+    // Commands are not what they merely look like.
+    let mut client = Client::connect(&port);
+    client.says("POST\r\nGET\r\n", "ERROR\r\nERROR\r\n");
+    assert_eq!(client.get("evil"), None);
+    server.stop();
+}
+
+#[test]
 fn values_of_any_size_return_and_too_large_ones_are_skipped() {
     let sandbox = Sandbox::new();
     let (mut server, _, port) = serve(&sandbox, "max_value = \"2 MiB\"");

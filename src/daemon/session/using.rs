@@ -85,13 +85,17 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
     let places = Arc::new(Semaphore::new(AT_A_TIME));
     let mut uploads = Uploads::default();
     let bounds = (&places, terms.window);
-    let result = listen(reader, &guest, (&using, &mut uploads), bounds, shutdown).await;
+    let mut result = listen(reader, &guest, (&using, &mut uploads), bounds, shutdown).await;
     using.halt.cancel();
     // What a peer sent before it closed the line is written; in all other cases the piece in hand is the last.
     if !matches!(result, Err(SessionError::Pump(_))) {
         uploads.halt.cancel();
     }
-    uploads.end().await;
+    let ended = uploads.end().await;
+    // A thread knows better why the session ended than the reader that it halted.
+    if let (Err(SessionError::Thread(_)), Some(error)) = (&result, ended) {
+        result = Err(error);
+    }
     // Whatever was begun ends before the session does.
     let all = u32::try_from(AT_A_TIME).unwrap_or(1);
     drop(places.acquire_many(all).await);

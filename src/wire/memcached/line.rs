@@ -90,6 +90,12 @@ pub(super) fn is_many_keys(input: &[u8]) -> bool {
     matches!(words.next(), Some(b"get" | b"gets" | b"gat" | b"gats"))
 }
 
+/// Whether a line, complete or not, is one of HTTP: any web page can make a browser send it, with commands behind it.
+pub(super) fn is_http(input: &[u8]) -> bool {
+    const STARTS: [&[u8]; 5] = [b"POST ", b"PUT ", b"GET /", b"HEAD /", b"OPTIONS "];
+    STARTS.iter().any(|start| input.starts_with(start))
+}
+
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ')
         .filter(|word| !word.is_empty())

@@ -10,13 +10,15 @@ use bytes::{Buf, Bytes, BytesMut};
 
 mod line;
 
-use line::{Header, Line, is_many_keys};
+use line::{Header, Line, is_http, is_many_keys};
 pub use line::{Refusal, Verb};
 
 /// Longest key, in bytes: memcached's own bound.
 pub const MAX_KEY: usize = 250;
 /// Longest line that names no list of keys, in bytes. Lists of keys are as long as they like.
 pub const MAX_LINE: usize = 2048;
+/// What a client of memcached's binary protocol begins with, which would wait for ever for an answer that it knows.
+const BINARY: u8 = 0x80;
 /// What ends a line, or a value.
 const CRLF: usize = 2;
 
@@ -70,7 +72,7 @@ pub enum Request {
         /// Whether there is no answer.
         quiet: bool,
     },
-    /// `quit`.
+    /// `quit`, or what is no memcached text at all: HTTP, the binary protocol.
     Quit,
 }
 
@@ -129,6 +131,8 @@ enum State {
     Skip(u64),
     /// In a line that is not wanted.
     SkipLine,
+    /// In something else than this protocol: nothing of what follows is meant.
+    Foreign,
 }
 
 /// Cuts a stream of bytes into requests.
@@ -138,6 +142,8 @@ pub struct Parser {
     state: State,
     /// Bytes at the front of the input that hold no end of a line.
     searched: usize,
+    /// Whether nothing came yet.
+    is_first: bool,
 }
 
 impl Parser {
@@ -148,6 +154,7 @@ impl Parser {
             max_value,
             state: State::Line,
             searched: 0,
+            is_first: true,
         }
     }
 
@@ -171,6 +178,10 @@ impl Parser {
                         return Step::Request(Request::Store(store));
                     }
                     return Step::Refused(Refusal::loud("CLIENT_ERROR bad data chunk"));
+                }
+                State::Foreign => {
+                    input.clear();
+                    return Step::More;
                 }
                 State::Skip(left) => {
                     let here = usize::try_from(*left)
@@ -227,6 +238,12 @@ impl Parser {
     }
 
     fn line(&mut self, input: &mut BytesMut) -> Step {
+        let is_first = self.is_first;
+        self.is_first &= input.is_empty();
+        if is_http(input) || is_first && input.first() == Some(&BINARY) {
+            self.state = State::Foreign;
+            return Step::Request(Request::Quit);
+        }
         if let Some(line) = self.whole_line(input) {
             if line.len() > MAX_LINE && !is_many_keys(&line) {
                 return Step::Refused(line::UNKNOWN);

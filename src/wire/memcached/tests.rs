@@ -107,6 +107,24 @@ fn requests_are_read_in_both_forms() {
 }
 
 #[test]
+fn what_is_of_another_protocol_ends_it() {
+    let long = format!("POST /{} HTTP/1.1\r\n\r\nversion\r\n", "x".repeat(5000));
+    for stream in [
+        &b"\x80\x0a\r\nversion\r\n"[..],
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nversion\r\n",
+        b"PUT x\r\nversion\r\n",
+        long.as_bytes(),
+    ] {
+        for cuts in [&[][..], &[1], &[2, 4, 7], &[2100]] {
+            assert_eq!(read(stream, cuts), [Step::Request(Request::Quit)]);
+        }
+    }
+    // Only at the start: a value that was announced too short may hold anything.
+    let shifted = read(b"set a 0 0 1\r\nxyz\x80\r\n\x80\r\nversion\r\n", &[]);
+    assert_eq!(shifted.last(), Some(&Step::Request(Request::Version)));
+}
+
+#[test]
 fn what_is_no_request_is_answered_as_memcached_does() {
     let long = "k".repeat(251);
     let rows: &[(String, &[&str])] = &[

@@ -139,6 +139,23 @@ async fn a_large_directory_is_told_in_parts() {
 }
 
 #[tokio::test]
+async fn what_the_thread_of_the_uploads_finds_wrong_is_no_failure_of_the_server() {
+    let server = Server::new();
+    let open = Request::UploadOpen {
+        upload: 1,
+        path: None,
+        base: None,
+        leftover: None,
+    };
+    let mut peer = server.connect(device("a"));
+    peer.send(&usage(6), &[]).await;
+    peer.receive().await;
+    peer.send(&open, &[]).await;
+    peer.send(&open, &[]).await;
+    assert_eq!(peer.refused().await, Code::Protocol);
+}
+
+#[tokio::test]
 async fn what_has_no_place_there_ends_it() {
     let server = Server::new();
     for (first, next, code) in [

@@ -224,8 +224,10 @@ fn listed(
         let told = match path.join(&name).map(|path| share.store().lstat(&path)) {
             Ok(Ok(Some(found))) => entry(name.as_bytes(), &found),
             Ok(Err(error)) => Err(error),
-            // It went meanwhile, or its path is too long for anybody to ask for.
-            Ok(Ok(None)) | Err(_) => continue,
+            // It went meanwhile.
+            Ok(Ok(None)) => continue,
+            // Nobody can ask for it, and somebody should know.
+            Err(error) => Err(StoreError::new(Fault::Unrepresentable, error.to_string())),
         };
         let target = match &told {
             Ok(ListEntry {

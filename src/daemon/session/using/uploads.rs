@@ -122,9 +122,9 @@ impl Uploads {
         sent.map_err(|_| open.why())
     }
 
-    /// Ends the threads, and waits for them.
-    pub(super) async fn end(self) {
-        let Some(open) = self.open else { return };
+    /// Ends the threads, and waits for them. Why the first one failed that did.
+    pub(super) async fn end(self) -> Option<SessionError> {
+        let open = self.open?;
         let Open {
             jobs,
             recipes,
@@ -134,10 +134,13 @@ impl Uploads {
         } = open;
         flow.end();
         drop((jobs, recipes));
+        let mut why = None;
         for end in ends {
-            // How it ended was told already, or nobody listens.
-            drop(end.await);
+            if let Ok(Err(error)) = end.await {
+                why.get_or_insert(error);
+            }
         }
+        why
     }
 }
 

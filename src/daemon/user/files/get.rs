@@ -183,6 +183,12 @@ impl Fetch<'_> {
                 let shown = crate::model::escape(path.as_os_str().as_encoded_bytes());
                 return Err(FileError::Other(format!("`{shown}` is a directory")));
             }
+            Some(Kind::Special) => {
+                let shown = crate::model::escape(path.as_os_str().as_encoded_bytes());
+                return Err(FileError::Other(format!(
+                    "`{shown}` is neither file nor link: `-`, redirected, writes to it"
+                )));
+            }
             Some(kind) if replace == Replace::Refused => return self.same(path, kind),
             _ => {}
         }

@@ -2,9 +2,10 @@
 
 use super::get::Target;
 use super::names::Argument;
+use super::sending::below;
 use super::watching::Watcher;
 use super::work::{Servers, Task, WAITING, carry_out, close};
-use super::{Entry, EntryKind, FileError, Remote};
+use super::{Entry, EntryKind, FileError, Remote, joined};
 use crate::daemon::client::ClientError;
 use crate::daemon::user::{Connection, Way};
 use crate::host::local::{self, Kind, Replace};
@@ -253,20 +254,21 @@ impl Getting<'_> {
             }
             EntryKind::Directory => {
                 let made = local::make_directory(&to);
-                if made.map_err(FileError::local("make the directory", &to))? {
+                // The top of a share has neither a mode nor a time of its own.
+                if made.map_err(FileError::local("make the directory", &to))? && !path.is_root() {
                     self.directories.push((to.clone(), entry));
                 }
                 let (mut first, mut more) = (None, Vec::new());
                 while let Some(listing) = self.share().list(path, first.as_ref()).await? {
                     for unlisted in listing.unlisted {
-                        let error = FileError::Other(unlisted.message);
-                        let path = path.join(&unlisted.name);
-                        let path = path.map_or_else(|_| String::new(), |path| path.to_string());
+                        let path = below(path, unlisted.name.as_bytes());
+                        let error = FileError::Other(format!("`{path}`: {}", unlisted.message));
                         self.watcher.failed(path, error).await;
                     }
                     for (name, entry) in listing.entries {
-                        if let Ok(path) = path.join(&name) {
-                            more.push((path, entry, local::below(&to, &name)));
+                        match joined(path, name.as_bytes()) {
+                            Ok(path) => more.push((path, entry, local::below(&to, &name))),
+                            Err(error) => self.watcher.failed(path.to_string(), error).await,
                         }
                     }
                     first = listing.next;

@@ -18,7 +18,7 @@ pub use get::Target;
 pub use getting::{GetOptions, get};
 pub use names::{Argument, ArgumentError};
 pub use remote::{Cached, Entry, EntryKind, Listing, Remote, Unlisted};
-pub use sending::{SendOptions, Source, upload};
+pub use sending::{SendOptions, Source, joined, upload};
 pub use stream::Stream;
 pub use union::{Aspect, Difference, Merge, Seen, Union};
 pub use watching::{Done, Event, Progress, Told, Watcher};

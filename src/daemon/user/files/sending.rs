@@ -184,6 +184,12 @@ impl Sending<'_> {
         if found.kind == Kind::Directory && !self.recursive {
             return other(format!("`{shown}` is a directory: `--recursive` sends it"));
         }
+        if found.kind == Kind::Special {
+            // In a tree such a thing is passed over; who names it wants it sent.
+            return other(format!(
+                "`{shown}` is neither file, directory nor link: what comes out of it is sent as standard input, by `-`"
+            ));
+        }
         let mut todo = vec![(path, found, to, false)];
         while let Some((path, found, to, fresh)) = todo.pop() {
             if self.watcher.stop.is_cancelled() {
@@ -330,7 +336,20 @@ fn other<T>(message: impl Into<String>) -> Result<T, FileError> {
     Err(FileError::Other(message.into()))
 }
 
-fn joined(to: &RelPath, name: &[u8]) -> Result<RelPath, FileError> {
+/// The path of a name in a directory.
+///
+/// # Errors
+/// When the share cannot have such a path: it is named.
+pub fn joined(to: &RelPath, name: &[u8]) -> Result<RelPath, FileError> {
     let path = Name::new(name).and_then(|name| to.join(&name));
-    path.map_err(|error| FileError::Other(format!("`{}`: {error}", escape(name))))
+    path.map_err(|error| FileError::Other(format!("`{}`: {error}", below(to, name))))
+}
+
+/// A name in a directory for a person, also where a share cannot have such a path.
+pub(super) fn below(to: &RelPath, name: &[u8]) -> String {
+    if to.is_root() {
+        escape(name)
+    } else {
+        format!("{to}/{}", escape(name))
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::compare::{Seen, State};
 use super::{Connection, Union};
+use crate::daemon::user::files::sending::below;
 use crate::daemon::user::files::{Entry, FileError, Listing, Remote};
 use crate::model::{Name, RelPath};
 use std::collections::{BTreeSet, VecDeque};
@@ -126,8 +127,7 @@ impl Union {
                 match answer {
                     Ok(part) => {
                         for unlisted in part.iter().flat_map(|part| &part.unlisted) {
-                            let path = merge.path.join(&unlisted.name);
-                            let path = path.map_or_else(|_| String::new(), |it| it.to_string());
+                            let path = below(&merge.path, unlisted.name.as_bytes());
                             self.warn(index, &path, &unlisted.message);
                         }
                         cursor.take(part);
