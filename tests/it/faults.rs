@@ -2,6 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::files::{chmod, noise, write};
+use crate::support::mounted::{Mounted, assert_cannot_mount, mount};
 use crate::support::pair::{Pair, once};
 use crate::support::sandbox::{Finished, Sandbox};
 use crate::support::{tree, wait};
@@ -173,4 +174,48 @@ fn a_path_without_rights_is_named_and_mirrored_once_it_has_them() {
     assert!(wait::until(wait::PATIENCE, || problems() == Some(0)));
     tree::assert_converges(&source, &mirror);
     client.stop();
+}
+
+#[test]
+fn a_file_that_does_not_fit_is_named_and_not_sent_over_and_over() {
+    let sandbox = Sandbox::new();
+    let (source, mirror) = (sandbox.dir("source"), sandbox.dir("mirror"));
+    let path = mirror.to_str().unwrap();
+    if !mount(&["-t", "tmpfs", "-o", "size=2m", "syncd-test", path]) {
+        // Only root may mount.
+        return assert_cannot_mount();
+    }
+    let _mounted = Mounted(mirror.clone());
+    write(&source, "small", "small");
+    write(&source, "large", noise(1, 4 << 20));
+    let pair = Pair::of(sandbox);
+    let named = wait::until(wait::PATIENCE, || {
+        let status = pair.status();
+        let problem = &status["problems"][0];
+        problem["path"] == "large" && problem["message"].to_string().contains("No space left")
+    });
+    assert!(named, "{:#} {}", pair.status(), pair.client.err());
+    write(&source, "other", "other");
+    let there = || mirror.join("other").exists() && mirror.join("small").exists();
+    assert!(wait::until(wait::PATIENCE, there), "{}", pair.client.err());
+    // Both are there after one pause: meanwhile, and in the flush, it is not tried time and again.
+    let flush = pair.sandbox.run(&["flush", "-d", "source"]);
+    assert_eq!(flush.code, Some(3), "{}", flush.err);
+    assert!(flush.err.contains("`large`"), "{}", flush.err);
+    assert!(
+        pair.sent() < 3 * (4 << 20),
+        "{} bytes were sent",
+        pair.sent()
+    );
+    let connected = pair.client.err().matches("connected to").count();
+    assert_eq!(connected, 1, "{}", pair.client.err());
+    // When it fits, it comes by itself.
+    let file = fs::File::options()
+        .write(true)
+        .open(source.join("large"))
+        .unwrap();
+    file.set_len(1 << 20).unwrap();
+    drop(file);
+    pair.settle();
+    pair.stop();
 }

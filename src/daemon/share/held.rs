@@ -5,7 +5,7 @@ use crate::engine::ports::{Store, StoreError};
 use crate::engine::server::{Applied, Group, Listing, Server};
 use crate::host::clock;
 use crate::host::disk::{DiskStore, Staged};
-use crate::model::{Name, RelPath};
+use crate::model::{Fault, Name, RelPath};
 use crate::wire::{Code, MINOR_LEFTOVER, Response};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -131,17 +131,21 @@ impl Held {
         Ok(core.list(id, path, after))
     }
 
-    /// Ends the first contact.
+    /// Ends the first contact. Where nothing can be written now it goes on, and ends with a later session: what is deleted
+    /// meanwhile is kept.
     ///
     /// # Errors
-    /// When a newer session has come, or this cannot be recorded.
+    /// When a newer session has come, or this cannot be recorded for another reason.
     pub fn settle(&self) -> Result<(), Refusal> {
         let mut core = self.core()?;
         let mut lease = lock(&self.share.lease);
         let mut meta = lease.meta.clone();
         meta.settled = true;
-        self.share.record(&mut lease, meta)?;
-        core.set_keep(None);
+        match self.share.record(&mut lease, meta) {
+            Ok(()) => core.set_keep(None),
+            Err(refusal) if is_for_want_of_room(&refusal) => {}
+            Err(refusal) => return Err(refusal),
+        }
         Ok(())
     }
 
@@ -152,6 +156,10 @@ impl Held {
             lease.session = None;
         }
     }
+}
+
+fn is_for_want_of_room(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::Fault(Fault::Full | Fault::ReadOnly))
 }
 
 fn undurable(error: &StoreError) -> Refusal {

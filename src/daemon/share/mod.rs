@@ -24,7 +24,7 @@ use crate::host::devices::DeviceInfo;
 use crate::host::disk::{DiskStore, Durability, Private};
 use crate::host::root::Root;
 use crate::host::{random, thread};
-use crate::model::escape;
+use crate::model::{Fault, escape};
 use crate::wire::Code;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -279,14 +279,20 @@ impl Share {
 
     fn record(&self, lease: &mut Lease, meta: Meta) -> Result<(), Refusal> {
         if lease.meta != meta {
-            if let Err(error) = meta.save(&self.private) {
+            let fault = |error: &MetaError| match error {
+                MetaError::System(errno) => crate::host::root::fault(*errno),
+                _ => Fault::Io,
+            };
+            let saved = match meta.save(&self.private) {
+                Err(error) if fault(&error) == Fault::Full && self.store.make_room() => {
+                    meta.save(&self.private)
+                }
+                saved => saved,
+            };
+            if let Err(error) = saved {
                 tracing::error!(%error, share = %self.title(), "a share's state cannot be written");
-                let fault = match error {
-                    MetaError::System(errno) => crate::host::root::fault(errno),
-                    _ => crate::model::Fault::Io,
-                };
                 return Err(Refusal::new(
-                    Code::Fault(fault),
+                    Code::Fault(fault(&error)),
                     "the server cannot record who fills the share",
                 ));
             }

@@ -150,11 +150,23 @@ impl ClientEngine {
     }
 
     /// Notes that a path cannot be mirrored now, and when it is tried again.
-    pub(super) fn fail(&mut self, key: Key, mut wait: Wait, message: String, now: Duration) {
+    pub(super) fn fail(&mut self, key: Key, wait: Wait, message: String, now: Duration) {
+        self.fail_for(key, wait, message, LONGEST_RETRY, now);
+    }
+
+    /// The same, with the longest time until it is tried again.
+    pub(super) fn fail_for(
+        &mut self,
+        key: Key,
+        mut wait: Wait,
+        message: String,
+        longest: Duration,
+        now: Duration,
+    ) {
         wait.misfits = 0;
         // As long again as it has failed so far: the pauses double.
         let since = self.troubles.get(&key).map_or(now, |trouble| trouble.since);
-        let pause = now.saturating_sub(since).clamp(FIRST_RETRY, LONGEST_RETRY);
+        let pause = now.saturating_sub(since).clamp(FIRST_RETRY, longest);
         wait.failures += 1;
         self.troubles
             .insert(key.clone(), Trouble { message, since });

@@ -20,6 +20,8 @@ use crate::model::{Digest, Entry, Fault, Kind, LeftoverKey, RelPath};
 use crate::wire::{Content, Failed, Op, Request, WirePath};
 use std::time::Duration;
 
+/// After so long at most a file is tried again that found the server's disk full.
+const LONGEST_WITHOUT_ROOM: Duration = Duration::from_secs(30);
 /// How long a new large file is left alone after its last event: if it is a save under another name, it has its own name
 /// by then, and what the server has of that is not sent again.
 const RENAMED_WITHIN: Duration = Duration::from_millis(15);
@@ -258,9 +260,16 @@ impl ClientEngine {
             return;
         };
         match failed.code.fault() {
-            Fault::Full | Fault::ReadOnly => {
+            Fault::ReadOnly => {
                 self.paused = Some((failed.message, now + Duration::from_secs(2)));
                 self.queue.wait(key, now, wait);
+            }
+            // Nobody knows whether the disk is full, or this one only does not fit: others wait a moment, and this one, of
+            // which nothing is left on a full disk, longer each time.
+            Fault::Full => {
+                self.paused = Some((failed.message.clone(), now + Duration::from_secs(2)));
+                let message = format!("the server could not store it: {}", failed.message);
+                self.fail_for(key, wait, message, LONGEST_WITHOUT_ROOM, now);
             }
             // Perhaps only the old version cannot be used: the next try sends the file whole.
             _ if self.known.whole.insert(key.clone()) => {

@@ -135,6 +135,11 @@ impl DiskStore {
         self.root.is_at(path)
     }
 
+    /// Gives all that unfinished uploads have left up for what needs its room. Whether there was anything.
+    pub fn make_room(&self) -> bool {
+        self.area.make_room()
+    }
+
     /// Opens a share: its stage is emptied of all but what uploads have left, what was left to be removed by an earlier run stays for the sweeper.
     ///
     /// # Errors
