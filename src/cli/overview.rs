@@ -140,7 +140,7 @@ impl Lines {
             ),
         );
         for server in &client.servers {
-            self.peer(server);
+            self.peer(server, client.problems_total > 0);
         }
         self.problems(1, &client.problems, client.problems_total);
         if client.skipped_total > 0 {
@@ -158,11 +158,14 @@ impl Lines {
         }
     }
 
-    fn peer(&mut self, peer: &PeerStatus) {
+    /// What goes on with one server, of a client that has paths which cannot be mirrored, or none.
+    fn peer(&mut self, peer: &PeerStatus, problems: bool) {
         let state = match peer.state {
             PeerState::Connecting => "connecting",
             PeerState::Comparing => "comparing",
             PeerState::Mirroring => "mirroring",
+            PeerState::Idle if peer.held.is_some() => "idle, equal but for what is held",
+            PeerState::Idle if problems => "idle, equal but for the problems",
             PeerState::Idle => "idle, equal",
             PeerState::Refused => "refused",
         };

@@ -39,6 +39,32 @@ fn a_client_says_what_waits_and_why() {
 }
 
 #[test]
+fn what_is_held_or_cannot_be_mirrored_is_not_equal() {
+    let peer = |held: serde_json::Value, problems: u64| {
+        let mut peer = json!({
+            "address": "a:1", "share": null, "state": "idle", "lag_ms": 0, "pending": 0, "in_flight_bytes": 0,
+            "sent_bytes": 0, "sent_files": 0, "last_error": null, "reconnect_in_ms": null,
+        });
+        if held.is_object() {
+            peer["held"] = held;
+        }
+        let status = json!({
+            "role": "client", "source": "/s", "entries": 1, "watches": 1, "polled": 0, "servers": [peer],
+            "problems": [], "problems_total": problems, "skipped": [], "skipped_total": 0, "ignored_total": 0,
+        });
+        shown(status).lines().nth(2).unwrap().to_owned()
+    };
+    let held = json!({"reason": "r", "advice": "a", "entries": 2, "total": 3, "examples": ["d"]});
+    let title = "  to a:1, the directory itself: idle, equal";
+    assert_eq!(peer(json!(null), 0), title);
+    assert_eq!(
+        peer(json!(null), 1),
+        format!("{title} but for the problems")
+    );
+    assert_eq!(peer(held, 1), format!("{title} but for what is held"));
+}
+
+#[test]
 fn a_server_names_shares_writers_and_clients() {
     let status = json!({
         "role": "server", "directory": "/srv/mirror", "listen": ["127.0.0.1:7440"], "server_id": "ab12",
