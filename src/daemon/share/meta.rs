@@ -1,6 +1,8 @@
 //! What a directory remembers of its use, in `.syncd/share.json`: a share's id and writer, or that it holds shares.
 
 use crate::host::disk::Private;
+use crate::host::root::fault;
+use crate::model::Fault;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,16 @@ pub enum MetaError {
     /// A newer release wrote it.
     #[error("`.syncd/{FILE}` has format {0}, this release knows {FORMAT}")]
     Format(u32),
+}
+
+impl MetaError {
+    /// What it is for whoever asked.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::System(errno) => fault(*errno),
+            Self::Damaged(_) | Self::Format(_) => Fault::Io,
+        }
+    }
 }
 
 impl Meta {

@@ -279,12 +279,8 @@ impl Share {
 
     fn record(&self, lease: &mut Lease, meta: Meta) -> Result<(), Refusal> {
         if lease.meta != meta {
-            let fault = |error: &MetaError| match error {
-                MetaError::System(errno) => crate::host::root::fault(*errno),
-                _ => Fault::Io,
-            };
             let saved = match meta.save(&self.private) {
-                Err(error) if fault(&error) == Fault::Full && self.store.make_room() => {
+                Err(error) if error.fault() == Fault::Full && self.store.make_room() => {
                     meta.save(&self.private)
                 }
                 saved => saved,
@@ -292,7 +288,7 @@ impl Share {
             if let Err(error) = saved {
                 tracing::error!(%error, share = %self.title(), "a share's state cannot be written");
                 return Err(Refusal::new(
-                    Code::Fault(fault(&error)),
+                    Code::Fault(error.fault()),
                     "the server cannot record who fills the share",
                 ));
             }
