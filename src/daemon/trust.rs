@@ -116,6 +116,9 @@ impl Trust {
             own,
         } = options;
         let shown = own.as_ref().map(Own::load).transpose()?;
+        if let (Some(files), Some(own)) = (&own, &shown) {
+            warn_of_end(files, own, now);
+        }
         let identity = Arc::new(Identity::open_with(state.path(), now, lifetimes)?);
         let devices = Arc::new(Devices::open(state.path())?);
         let invite = LocalInvite::new(&identity, addresses, state.directory())?;
@@ -249,4 +252,23 @@ impl Trust {
         self.devices.open_local()?;
         Ok(self.invite.publish(&self.dirs)?)
     }
+}
+/// How long before a certificate of the owner's own ends he is told.
+const NOTICE: Duration = Duration::from_hours(14 * 24);
+
+fn warn_of_end(files: &PemFiles, own: &Own, now: SystemTime) {
+    let end = own.certificate().map(certificate::not_after);
+    let Some(Ok(end)) = end.filter(|end| end.as_ref().is_ok_and(|end| *end < now + NOTICE)) else {
+        return;
+    };
+    let what = if end <= now {
+        "has expired, and clients refuse it"
+    } else {
+        "expires soon"
+    };
+    tracing::warn!(
+        certificate = %files.certificate.display(), end = %humantime::format_rfc3339_seconds(end),
+        "the server's certificate {what}: put a new one and its key in its place (`syncd certs init --renew` makes them); \
+         they are read without a restart"
+    );
 }

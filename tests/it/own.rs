@@ -219,6 +219,8 @@ fn a_server_that_is_not_the_meant_one_is_refused_by_the_client() {
         for text in texts {
             assert!(run.err.contains(text), "{name}: `{text}`: {}", run.err);
         }
+        let told = server.err().contains("has expired, and clients refuse it");
+        assert_eq!(told, name == "ended", "{name}: {}", server.err());
         server.stop();
     }
 }
