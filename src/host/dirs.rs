@@ -108,14 +108,12 @@ impl Dirs {
         }
     }
 
-    /// All that belongs to the program: none of it is mirrored.
+    /// All that belongs to the program, but for the demo's files: none of it is mirrored.
     #[must_use]
     pub fn own(&self) -> Vec<PathBuf> {
-        [Some(&self.state), Some(&self.data), self.runtime.as_ref()]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let mut own = vec![self.state.clone(), self.invites(), self.enrolments()];
+        own.extend(self.runtime.clone());
+        own
     }
 
     /// Where all state is.

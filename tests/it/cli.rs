@@ -1,6 +1,8 @@
 //! The command line: help, version, messages and exit codes.
 
+use crate::support::daemon::Daemon;
 use crate::support::sandbox::{Finished, Sandbox};
+use crate::support::wait;
 
 fn syncd(arguments: &[&str]) -> Finished {
     Sandbox::new().run(arguments)
@@ -172,4 +174,19 @@ fn a_reader_that_goes_away_is_no_failure() {
     drop(child.stdout.take());
     let run = Finished::of(child.wait_with_output().unwrap());
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_demo_runs_where_there_is_no_checkout() {
+    let sandbox = Sandbox::new();
+    let mut demo = Daemon::start(&sandbox, "demo", sandbox.syncd().arg("demo"));
+    let mirror = sandbox.path("home/.local/share/syncd/demo/mirror");
+    let there = || mirror.join("nested/notes.md").exists() && mirror.join("hello.txt").exists();
+    assert!(
+        wait::until(wait::PATIENCE, there),
+        "{}{}",
+        demo.out(),
+        demo.err()
+    );
+    demo.stop();
 }
