@@ -279,13 +279,11 @@ impl Share {
 
     fn record(&self, lease: &mut Lease, meta: Meta) -> Result<(), Refusal> {
         if lease.meta != meta {
-            let saved = match meta.save(&self.private) {
-                Err(error) if error.fault() == Fault::Full && self.store.make_room() => {
-                    meta.save(&self.private)
-                }
-                saved => saved,
+            let again = |error: MetaError| match error.fault() {
+                Fault::Full if self.store.make_room() => meta.save(&self.private),
+                _ => Err(error),
             };
-            if let Err(error) = saved {
+            if let Err(error) = meta.save(&self.private).or_else(again) {
                 tracing::error!(%error, share = %self.title(), "a share's state cannot be written");
                 return Err(Refusal::new(
                     Code::Fault(error.fault()),
