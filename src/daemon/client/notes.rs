@@ -12,7 +12,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Notes {
     /// Reasons by path; as many as a snapshot names.
     told: BTreeMap<String, String>,
-    held: Option<String>,
+    /// Why the mirror waits, or holds deletions.
+    waits: Option<String>,
     count: usize,
     next: Duration,
 }
@@ -47,12 +48,26 @@ impl Notes {
             tracing::info!(%path, "it is no problem any more");
         }
         self.told = told;
-        let held = snapshot.held.as_ref().map(|held| held.hold.reason());
+        self.tell_waiting(snapshot);
+    }
+
+    /// Says why the mirror, or its deletions, began to wait, and that they go on.
+    fn tell_waiting(&mut self, snapshot: &Snapshot) {
+        let held = snapshot.held.as_ref();
         let stopped = snapshot.away.as_deref().or(snapshot.paused.as_deref());
-        let reason = stopped.or(held);
-        if let Some(reason) = reason.filter(|_| reason != self.held.as_deref()) {
-            tracing::warn!(%reason, "the mirror waits");
+        let reason = stopped.or(held.map(|held| held.hold.reason()));
+        if reason == self.waits.as_deref() {
+            return;
         }
-        self.held = reason.map(str::to_owned);
+        match (stopped, held) {
+            (Some(reason), _) => tracing::warn!(%reason, "the mirror waits"),
+            (None, Some(held)) => {
+                let (reason, advice) = (held.hold.reason(), held.hold.advice());
+                let (entries, total) = (held.entries, held.total);
+                tracing::warn!(%reason, entries, total, "deletions are held: {advice}");
+            }
+            (None, None) => tracing::info!("what the mirror waited for is over"),
+        }
+        self.waits = reason.map(str::to_owned);
     }
 }
