@@ -75,6 +75,9 @@ async fn rename(
     let Some(entry) = share.look(source).await? else {
         return other(format!("there is no `{source}` in the share"));
     };
+    if from.directory && !entry.is_directory() {
+        return other(format!("`{}` is no directory in the share", from.shown()));
+    }
     let into = to.path().is_root()
         || share
             .look(to.path())

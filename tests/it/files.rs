@@ -244,6 +244,23 @@ fn a_directory_of_many_names_is_listed_whole_and_in_order() {
 }
 
 #[test]
+fn a_link_is_followed_as_cp_follows_it() {
+    let used = Used::new();
+    used.write("d/in", "in");
+    std::os::unix::fs::symlink("d", used.work.join("dir")).unwrap();
+    std::os::unix::fs::symlink("d/in", used.work.join("file")).unwrap();
+    used.good(&["upload", "file", "plain"]);
+    assert!(used.bad(3, &["upload", "dir"]).contains("`--recursive`"));
+    used.good(&["upload", "-r", "file", "dir", "/"]);
+    let target = |name: &str| fs::read_link(used.share.join(name)).ok();
+    assert_eq!(target("plain"), None);
+    assert_eq!(target("file"), Some("d/in".into()));
+    assert_eq!(target("dir"), Some("d".into()));
+    used.good(&["upload", "-r", "dir/", "copy"]);
+    assert_eq!(fs::read(used.share.join("copy/in")).unwrap(), b"in");
+}
+
+#[test]
 fn delete_and_rename_are_what_rm_and_mv_are() {
     let used = Used::new();
     for name in ["a", "b", "x.log", "y.log", "d/f", "full/f", "e/f"] {
@@ -265,6 +282,14 @@ fn delete_and_rename_are_what_rm_and_mv_are() {
             .contains("is not removed")
     );
     assert_eq!(used.good(&["list"]), "b\ne\nfull\n");
+    // What ends in a slash is a directory.
+    for wrong in [
+        &["rename", "b/", "x"][..],
+        &["get", "b/", "-"],
+        &["get", "b/", "x"],
+    ] {
+        assert!(used.bad(3, wrong).contains("no "), "{wrong:?}");
+    }
     // Into a directory, and under another name.
     used.good(&["rename", "b", "e"]);
     used.good(&["rename", "e/b", "c"]);

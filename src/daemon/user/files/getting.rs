@@ -114,7 +114,7 @@ impl Getting<'_> {
                         kind: EntryKind::File { size },
                         ..
                     },
-                ) => Ok((path, size)),
+                ) if !argument.directory => Ok((path, size)),
                 _ => other(format!("`{path}` is no file")),
             }
         };

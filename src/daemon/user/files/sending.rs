@@ -165,7 +165,14 @@ impl Sending<'_> {
                 return Ok(());
             }
         };
-        let found = local::look_through(&path).map_err(FileError::local("look at", &path))?;
+        // As `cp -r` does it: a link in a tree, and one that is named, is sent as a link.
+        let as_it_is = self.recursive && !path.as_os_str().as_bytes().ends_with(b"/");
+        let look = if as_it_is {
+            local::look
+        } else {
+            local::look_through
+        };
+        let found = look(&path).map_err(FileError::local("look at", &path))?;
         let shown = escape(path.as_os_str().as_encoded_bytes());
         let Some(found) = found else {
             return other(format!("there is no `{shown}`"));
