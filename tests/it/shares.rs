@@ -326,5 +326,10 @@ fn shares_that_lie_in_one_another_are_refused_before_one_deletes_the_other() {
     assert_eq!(fs::read(inner.join("g")).unwrap(), b"of another");
     let run = once(&sandbox, &source, &address, &["--share", "other"]);
     assert_eq!(run.code, Some(0), "{}", run.err);
+    // A second server does not begin within what the first one uses.
+    let second = ["server", "--listen", "127.0.0.1:0", "-d", "mirror/other"];
+    let run = sandbox.run(&second);
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.err.contains("another server uses"), "{}", run.err);
     server.stop();
 }

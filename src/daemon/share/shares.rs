@@ -91,6 +91,7 @@ impl Shares {
         state: Option<&Path>,
     ) -> Result<Arc<Self>, SharesError> {
         places::check_places(path, &placed)?;
+        places::check_above(path, &placed)?;
         let root = open_root(path)?;
         let private = Arc::new(Private::open(&root)?);
         let meta = load_meta(&private)?;

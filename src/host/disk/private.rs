@@ -3,8 +3,9 @@
 use super::{OpenError, stage, subdirectory};
 use crate::host::root::Root;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, openat};
 use rustix::io::{Errno, Result};
+use std::path::Path;
 
 /// The private directory of a share or of a directory of shares, made if it is missing, and held: its lock is what
 /// keeps a second server away.
@@ -28,6 +29,17 @@ impl Private {
             Err(Errno::WOULDBLOCK) => Err(OpenError::Locked),
             Err(errno) => Err(OpenError::System("lock `.syncd`", errno)),
         }
+    }
+
+    /// The directory that a directory lies in and that a server holds, if there is one. The path has no links in it.
+    #[must_use]
+    pub fn held_above(directory: &Path) -> Option<&Path> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        directory.ancestors().skip(1).find(|above| {
+            open(above.join(".syncd"), flags, Mode::empty()).is_ok_and(|fd| {
+                flock(&fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+            })
+        })
     }
 
     /// Reads one of its small files whole; nothing when there is none.

@@ -1,6 +1,7 @@
 //! Names of shares, and where they may be: none within another, or what is deleted for one would be the other's.
 
 use super::super::Refusal;
+use crate::host::disk::Private;
 use crate::host::place::resolved;
 use crate::model::limits::MAX_SHARE_NAME;
 use crate::model::{Name, escape};
@@ -8,7 +9,7 @@ use crate::wire::Code;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Two directories of a server that lie in one another.
+/// Two directories, of one server or two, that lie in one another.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "{inner} lies within {outer}, and each would delete what the other has: place them in directories of which none is in the other"
@@ -16,6 +17,24 @@ use std::path::{Path, PathBuf};
 pub struct Nested {
     inner: String,
     outer: String,
+}
+
+/// Checks that the directory of `-d`, and the shares that the settings place, lie in none that another server holds. To be
+/// asked before they are held.
+pub(super) fn check_above(
+    directory: &Path,
+    placed: &BTreeMap<String, PathBuf>,
+) -> Result<(), Nested> {
+    for path in placed.values().map(PathBuf::as_path).chain([directory]) {
+        let path = resolved(path);
+        if let Some(outer) = Private::held_above(&path) {
+            return Err(Nested {
+                inner: format!("the directory `{}`", path.display()),
+                outer: format!("`{}`, which another server uses", outer.display()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Checks the shares that the settings place, and the directory of `-d`: that one may hold them, as long as it is no share itself.
