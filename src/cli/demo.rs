@@ -170,7 +170,7 @@ async fn play(stage: Stage, stop: CancellationToken) -> Result<(), Report> {
 
 /// Says what the client has done, from its own status.
 async fn narrate(stage: &Stage, stop: &CancellationToken) -> Result<(), Report> {
-    let mut before: Option<(u64, u64, u64, u64)> = None;
+    let mut before: Option<Seen> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -183,29 +183,52 @@ async fn narrate(stage: &Stage, stop: &CancellationToken) -> Result<(), Report> 
         let Some((entries, files, sent)) = statuses.iter().find_map(settled) else {
             continue;
         };
-        // It grows with renames and deletions, too, for which nothing is sent.
         let Ok(servers) = ask::status(Some(&stage.mirror)).await else {
             continue;
         };
-        let now = (entries, files, sent, servers.iter().map(version).sum());
-        match before {
-            None => introduce(stage, (entries, files, sent))?,
-            Some(before) if before != now => {
-                let (files, sent) = (
-                    now.1.saturating_sub(before.1),
-                    now.2.saturating_sub(before.2),
-                );
-                let what = if files == 0 {
-                    "no content had to be sent".to_owned()
-                } else {
-                    format!("{} sent in {}", bytes(sent), count(files, "file"))
-                };
-                let text = format!("followed: {what}, {} in the mirror", count(now.0, "entry"));
-                render::line(&text)?;
+        let now = Seen {
+            entries,
+            files,
+            sent,
+            version: servers.iter().map(version).sum(),
+        };
+        match &before {
+            None => introduce(stage, &now)?,
+            Some(before) => {
+                if let Some(text) = now.since(before) {
+                    render::line(&text)?;
+                }
             }
-            Some(_) => {}
         }
         before = Some(now);
+    }
+}
+
+/// What was seen of a mirror that is equal to its source.
+struct Seen {
+    entries: u64,
+    /// Files and bytes sent; signs of life are among the bytes.
+    files: u64,
+    sent: u64,
+    /// It grows with every change, also with renames and deletions, for which nothing is sent.
+    version: u64,
+}
+
+impl Seen {
+    /// What happened since another look, if anything did.
+    fn since(&self, before: &Self) -> Option<String> {
+        if self.version == before.version {
+            return None;
+        }
+        let files = self.files.saturating_sub(before.files);
+        let what = if files == 0 {
+            "no content had to be sent".to_owned()
+        } else {
+            let sent = self.sent.saturating_sub(before.sent);
+            format!("{} sent in {}", bytes(sent), count(files, "file"))
+        };
+        let entries = count(self.entries, "entry");
+        Some(format!("followed: {what}, {entries} in the mirror"))
     }
 }
 
@@ -233,13 +256,13 @@ fn version(status: &Status) -> u64 {
     }
 }
 
-fn introduce(stage: &Stage, (entries, files, sent): (u64, u64, u64)) -> Result<(), Report> {
+fn introduce(stage: &Stage, seen: &Seen) -> Result<(), Report> {
     let (source, mirror) = (shown(&stage.source), shown(&stage.mirror));
     let mirrored = format!(
         "mirrored: {}, {} sent in {}",
-        count(entries, "entry"),
-        bytes(sent),
-        count(files, "file")
+        count(seen.entries, "entry"),
+        bytes(seen.sent),
+        count(seen.files, "file")
     );
     for text in [
         mirrored.as_str(),
@@ -252,4 +275,25 @@ fn introduce(stage: &Stage, (entries, files, sent): (u64, u64, u64)) -> Result<(
         render::line(text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    #[test]
+    fn only_changes_are_told() {
+        let seen = |entries, files, sent, version| Seen {
+            entries,
+            files,
+            sent,
+            version,
+        };
+        let before = seen(4, 2, 763, 1);
+        assert_eq!(seen(4, 2, 790, 1).since(&before), None, "signs of life");
+        let told = seen(3, 2, 900, 2).since(&before).unwrap();
+        assert!(told.contains("no content") && told.contains("3 entries"));
+        let told = seen(5, 3, 2763, 2).since(&before).unwrap();
+        assert!(told.contains("sent in 1 file"), "{told}");
+    }
 }
