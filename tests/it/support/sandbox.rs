@@ -1,5 +1,6 @@
 //! A home of its own for the processes of one test.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -102,10 +103,15 @@ impl Sandbox {
 /// The user and group that own nothing.
 const NOBODY: u32 = 65534;
 
+/// What goes meanwhile is a file of a program that runs already.
+/// Gives a path away, with all below it. What is gone meanwhile was a file of a program that runs already.
 fn give(path: &Path) {
-    std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    if path.symlink_metadata().unwrap().is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
+    match std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        given => given.unwrap(),
+    }
+    if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        for entry in std::fs::read_dir(path).into_iter().flatten() {
             give(&entry.unwrap().path());
         }
     }
