@@ -5,7 +5,7 @@ use clap::Parser;
 use kuva::backend::png::PngBackend;
 use kuva::backend::svg::SvgBackend;
 use kuva::plot::{LegendPosition, LinePlot, ScatterPlot};
-use kuva::render::annotations::ReferenceLine;
+use kuva::render::annotations::{ReferenceLine, TextAnnotation};
 use kuva::render::figure::Figure;
 use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
@@ -170,15 +170,18 @@ fn layout(plots: &[Plot], title: &str, unit: &str, others: &[(String, f64)]) -> 
         .with_y_axis_min(0.0)
         .with_y_axis_max(highest * 1.12)
         .with_legend_position(LegendPosition::InsideBottomRight);
+    let lowest = others.iter().map(|(_, value)| *value);
+    let lowest = lowest.fold(f64::MAX, f64::min);
     for ((name, value), color) in others.iter().zip(OTHERS.iter().cycle()) {
-        let mut line = ReferenceLine::horizontal(*value)
+        let line = ReferenceLine::horizontal(*value)
             .with_color(*color)
             .with_stroke_width(1.5)
             .with_dasharray("6 4");
-        if !name.is_empty() {
-            line = line.with_label(name.clone());
-        }
         layout = layout.with_reference_line(line);
+        // Between two numbers of jobs, where no dots are; the lowest below its line, so that two do not meet.
+        let below = if *value > lowest { 0.0 } else { 0.075 };
+        let name = TextAnnotation::new(name.clone(), (least + most) / 2.0, value - below * highest);
+        layout = layout.with_annotation(name);
     }
     layout
 }
