@@ -253,6 +253,7 @@ impl Trust {
         Ok(self.invite.publish(&self.dirs)?)
     }
 }
+
 /// How long before a certificate of the owner's own ends he is told.
 const NOTICE: Duration = Duration::from_hours(14 * 24);
 

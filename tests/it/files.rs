@@ -288,7 +288,7 @@ fn delete_and_rename_are_what_rm_and_mv_are() {
         &["get", "b/", "-"],
         &["get", "b/", "x"],
     ] {
-        assert!(used.bad(3, wrong).contains("no "), "{wrong:?}");
+        assert!(used.bad(3, wrong).contains("is no directory"), "{wrong:?}");
     }
     // Into a directory, and under another name.
     used.good(&["rename", "b", "e"]);

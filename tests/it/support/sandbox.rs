@@ -103,7 +103,6 @@ impl Sandbox {
 /// The user and group that own nothing.
 const NOBODY: u32 = 65534;
 
-/// What goes meanwhile is a file of a program that runs already.
 /// Gives a path away, with all below it. What is gone meanwhile was a file of a program that runs already.
 fn give(path: &Path) {
     match std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)) {

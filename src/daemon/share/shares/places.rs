@@ -19,6 +19,10 @@ pub struct Nested {
     outer: String,
 }
 
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
+}
+
 /// Checks that the directory of `-d`, and the shares that the settings place, lie in none that another server holds. To be
 /// asked before they are held.
 pub(super) fn check_above(
@@ -29,8 +33,8 @@ pub(super) fn check_above(
         let path = resolved(path);
         if let Some(outer) = Private::held_above(&path) {
             return Err(Nested {
-                inner: format!("the directory `{}`", path.display()),
-                outer: format!("`{}`, which another server uses", outer.display()),
+                inner: format!("the directory `{}`", shown(&path)),
+                outer: format!("`{}`, which another server uses", shown(outer)),
             });
         }
     }
@@ -42,10 +46,7 @@ pub(super) fn check_places(
     directory: &Path,
     placed: &BTreeMap<String, PathBuf>,
 ) -> Result<(), Nested> {
-    let title = |name: &String, path: &Path| {
-        let path = escape(path.as_os_str().as_encoded_bytes());
-        format!("the share `{name}` (`{path}`)")
-    };
+    let title = |name: &String, path: &Path| format!("the share `{name}` (`{}`)", shown(path));
     let own = resolved(directory);
     let all: Vec<_> = placed
         .iter()
@@ -54,7 +55,7 @@ pub(super) fn check_places(
     for (index, (name, path)) in all.iter().enumerate() {
         let outer = || title(name, path);
         if own.starts_with(path) {
-            let inner = format!("the directory `{}`", own.display());
+            let inner = format!("the directory `{}`", shown(&own));
             let outer = outer();
             return Err(Nested { inner, outer });
         }

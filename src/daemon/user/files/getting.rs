@@ -115,6 +115,9 @@ impl Getting<'_> {
                         ..
                     },
                 ) if !argument.directory => Ok((path, size)),
+                (path, entry) if argument.directory && !entry.is_directory() => {
+                    other(format!("`{path}` is no directory"))
+                }
                 _ => other(format!("`{path}` is no file")),
             }
         };
