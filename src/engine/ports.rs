@@ -258,12 +258,12 @@ pub trait Upload: Send + 'static {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), StoreError>;
 
-    /// Reads again what was stored, which is there.
+    /// Shows again what was stored, which is there: from the stage, or from the memory that the disk is written from.
     ///
     /// # Errors
     /// When the stage cannot be read.
     fn read_back(
-        &self,
+        &mut self,
         offset: u64,
         length: u64,
         sink: &mut dyn FnMut(&[u8]),

@@ -234,7 +234,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zstd: Option<u32>,
     },
-    /// The end. Body: 32 bytes of content digest, and in a session of `use` 32 bytes of SHA-256. Answered by `staged` when the content is complete, right and durable.
+    /// The end. Body: 32 bytes of content digest, and in a session of `use` 32 bytes of SHA-256, which are enough from minor
+    /// version 8 on. Answered by `staged` when the content is complete, right and durable.
     UploadClose {
         /// Which upload.
         upload: u64,
@@ -339,7 +340,7 @@ pub enum Response {
         bytes: u64,
     },
     /// An upload is complete, its digest right, and durable; or it failed and is gone. Body in a session of `use`: 32 bytes of
-    /// SHA-256 of what was stored.
+    /// SHA-256 of what was stored, and from minor version 8 on its content digest.
     Staged {
         /// Which.
         upload: u64,

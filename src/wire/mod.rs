@@ -40,7 +40,7 @@ pub const ALPN: &[u8] = b"syncd/1";
 /// ALPN name of enrolment.
 pub const ALPN_JOIN: &[u8] = b"syncd-join/1";
 /// The newest minor version that this build speaks.
-pub const MINOR: u16 = 7;
+pub const MINOR: u16 = 8;
 /// The minor version that brought `renew`, and the word about set-user-id bits in `welcome`.
 pub const MINOR_RENEW: u16 = 1;
 /// The minor version that brought `visit` and `inspect`.
@@ -55,3 +55,5 @@ pub const MINOR_ZSTD: u16 = 5;
 pub const MINOR_USE: u16 = 6;
 /// The minor version that brought the word in `welcome` about where the share is.
 pub const MINOR_ABOVE: u16 = 7;
+/// The minor version that brought uploads of a `use` by SHA-256 alone: the server tells the content digest.
+pub const MINOR_SUM: u16 = 8;

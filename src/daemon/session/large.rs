@@ -35,8 +35,7 @@ impl Session {
         let job = UploadJob::Close {
             upload,
             size,
-            digest,
-            sum: None,
+            announced: (Some(digest), None),
         };
         self.upload(job).await
     }

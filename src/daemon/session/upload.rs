@@ -7,7 +7,7 @@ use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::Held;
 use crate::engine::ports::{Origin, Store, StoreError};
 use crate::engine::server::{Finished, Growing, UploadError};
-use crate::host::disk::DiskUpload;
+use crate::host::disk::{DirectWrites, DiskUpload, Job as Push};
 use crate::host::thread;
 use crate::model::limits::{MAX_PIECE_BODY, MAX_UPLOADS};
 use crate::model::{Digest, Fault, RelPath};
@@ -48,9 +48,8 @@ pub(super) enum UploadJob {
     Close {
         upload: u64,
         size: u64,
-        digest: Digest,
-        /// The SHA-256 that the peer has made.
-        sum: Option<[u8; 32]>,
+        /// What the peer has made of it: one of both at least.
+        announced: Announced,
     },
     Abort {
         upload: u64,
@@ -59,14 +58,17 @@ pub(super) enum UploadJob {
     Recipe(RecipeJob),
 }
 
+/// The content digest and the SHA-256 of an upload.
+pub(super) type Announced = (Option<Digest>, Option<[u8; 32]>);
+
 /// Whether the SHA-256 of what is stored is made, compared and told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sums {
     Made,
+    /// And the content digest is told as well.
+    WithDigest,
     NotMade,
 }
-
-type Push = Box<dyn FnOnce() + Send>;
 
 /// Starts both threads. What they end with.
 pub(super) fn start_uploading(
@@ -87,6 +89,7 @@ pub(super) fn start_uploading(
         outbox: outbox.clone(),
         flow: Arc::clone(flow),
         halt: halt.clone(),
+        direct: (sums != Sums::NotMade).then(|| DirectWrites::by(push.clone())),
         push,
         open: BTreeMap::new(),
         untold: 0,
@@ -120,6 +123,8 @@ struct Uploading {
     flow: Arc<Flow>,
     halt: CancellationToken,
     push: SyncSender<Push>,
+    /// How files are written that nobody works on.
+    direct: Option<DirectWrites>,
     open: BTreeMap<u64, Open>,
     /// Bytes that were written and not told.
     untold: u64,
@@ -164,9 +169,8 @@ impl Uploading {
             UploadJob::Close {
                 upload,
                 size,
-                digest,
-                sum,
-            } => self.close(upload, (size, digest), sum),
+                announced,
+            } => self.close(upload, size, announced),
             UploadJob::Abort { upload } => {
                 self.open.remove(&upload);
                 drop(self.flow.take_upload(upload));
@@ -195,9 +199,12 @@ impl Uploading {
             self.flow.wait(|reached| reached.jobs >= after);
         }
         match self.held.share.store().open_upload(origin) {
-            Ok(opened) => {
+            Ok(mut opened) => {
+                if let Some(direct) = &self.direct {
+                    opened.directly(direct);
+                }
                 let mut growing = Growing::new(opened);
-                if self.sums == Sums::Made {
+                if self.sums != Sums::NotMade {
                     growing = growing.summed();
                 }
                 self.open.insert(upload, Open { growing, pushed: 0 });
@@ -244,12 +251,7 @@ impl Uploading {
         Ok(())
     }
 
-    fn close(
-        &mut self,
-        upload: u64,
-        (size, digest): (u64, Digest),
-        announced: Option<[u8; 32]>,
-    ) -> Result<(), SessionError> {
+    fn close(&mut self, upload: u64, size: u64, announced: Announced) -> Result<(), SessionError> {
         let Some(open) = self.open.remove(&upload) else {
             return Ok(());
         };
@@ -263,9 +265,13 @@ impl Uploading {
             let _busy = self.push.try_send(open.growing.flusher());
         }
         let store = self.held.share.store();
-        let finish = |(complete, sum)| Ok((store.finish_upload(complete)?, sum));
-        match open.growing.close(size, digest, announced).and_then(finish) {
-            Ok((staged, sum)) => {
+        let finish = |(complete, digest, sum)| Ok((store.finish_upload(complete)?, digest, sum));
+        match open.growing.close(size, announced).and_then(finish) {
+            Ok((staged, digest, sum)) => {
+                let mut told = sum.map_or_else(Vec::new, Vec::from);
+                if self.sums == Sums::WithDigest {
+                    told.extend_from_slice(&digest.0);
+                }
                 let finished = Finished {
                     staged,
                     size,
@@ -281,7 +287,7 @@ impl Uploading {
                         upload,
                         failed: None,
                     },
-                    sum.map_or_else(Vec::new, Vec::from),
+                    told,
                 );
             }
             Err(error) => self.failed(upload, &error),

@@ -19,7 +19,8 @@ use crate::daemon::share::{About, Refusal, Shares, User};
 use crate::model::RelPath;
 use crate::model::limits::KEEPALIVE_SECONDS;
 use crate::wire::{
-    BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_USE, Request, Response,
+    BodyError, BodyReader, FileAsk, FileRequest, Frame, MINOR_RENEW, MINOR_SUM, MINOR_USE, Request,
+    Response,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +33,8 @@ use uploads::Uploads;
 
 /// Requests of one connection that are carried out at a time; each has a thread. More wait on the line.
 const AT_A_TIME: usize = 16;
+/// Length of a SHA-256 in bytes.
+const SUM: usize = 32;
 
 /// What the threads of a session share.
 #[derive(Clone, Debug)]
@@ -83,7 +86,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
         pieces: Arc::default(),
     };
     let places = Arc::new(Semaphore::new(AT_A_TIME));
-    let mut uploads = Uploads::default();
+    let mut uploads = Uploads::of(guest.minor);
     let bounds = (&places, terms.window);
     let mut result = listen(reader, &guest, (&using, &mut uploads), bounds, shutdown).await;
     using.halt.cancel();
@@ -221,15 +224,15 @@ async fn of_upload(
         },
         Request::UploadData { upload, zstd } => UploadJob::Data { upload, body, zstd },
         Request::UploadClose { upload, size } => {
+            let alone = body.len() == SUM && uploads.minor >= MINOR_SUM;
             let mut body = BodyReader::new(&body);
-            let digest = body.digest().map_err(bad)?;
+            let digest = (!alone).then(|| body.digest()).transpose().map_err(bad)?;
             let sum = body.digest().map_err(bad)?;
             body.finish().map_err(bad)?;
             UploadJob::Close {
                 upload,
                 size,
-                digest,
-                sum: Some(sum.0),
+                announced: (digest, Some(sum.0)),
             }
         }
         Request::UploadAbort { upload } => UploadJob::Abort { upload },

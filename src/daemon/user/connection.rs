@@ -41,6 +41,7 @@ pub struct Connection {
     state: Arc<Mutex<State>>,
     /// Cancelled when nothing comes any more, and it is known why.
     over: CancellationToken,
+    minor: u16,
     ids: AtomicU64,
     writer: JoinHandle<()>,
     tasks: JoinSet<()>,
@@ -199,6 +200,7 @@ impl Connection {
             link,
             state,
             over,
+            minor,
             ids: AtomicU64::new(1),
             writer,
             tasks,
@@ -209,6 +211,12 @@ impl Connection {
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The minor version of the session.
+    #[must_use]
+    pub fn minor(&self) -> u16 {
+        self.minor
     }
 
     /// A number that no other request of this connection has.

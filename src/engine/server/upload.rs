@@ -101,21 +101,24 @@ impl<U: Upload> Growing<U> {
         self.upload.discard();
     }
 
-    /// Ends it: the content must be what was announced. With the SHA-256 of what is stored, if that was wanted; one that was
-    /// announced must be the same.
+    /// Ends it: the content must be what was announced, by its digest, its SHA-256, or both. Its digest, and the SHA-256 of what
+    /// is stored, if that was wanted.
     ///
     /// # Errors
     /// When it is not.
     pub fn close(
         self,
         size: u64,
-        digest: Digest,
-        announced: Option<[u8; 32]>,
-    ) -> Result<(U, Option<[u8; 32]>), StoreError> {
+        announced: (Option<Digest>, Option<[u8; 32]>),
+    ) -> Result<(U, Digest, Option<[u8; 32]>), StoreError> {
         let sum: Option<[u8; 32]> = self.sum.map(|(sum, _)| sum.finalize().into());
-        let same = announced.is_none() || announced == sum;
-        if same && self.hasher.finish() == (size, digest) {
-            Ok((self.upload, sum))
+        let (length, digest) = self.hasher.finish();
+        let (named, of_stored) = announced;
+        let same = (named.is_some() || of_stored.is_some())
+            && named.is_none_or(|named| named == digest)
+            && (of_stored.is_none() || of_stored == sum);
+        if same && length == size {
+            Ok((self.upload, digest, sum))
         } else {
             // Nobody knows which of its bytes are wrong.
             self.upload.discard();

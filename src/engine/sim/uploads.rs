@@ -62,7 +62,7 @@ impl Upload for MemUpload {
         Ok(())
     }
 
-    fn read_back(&self, offset: u64, length: u64, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn read_back(&mut self, offset: u64, length: u64, sink: &mut dyn FnMut(&[u8])) -> Result<()> {
         let range = || {
             let from = usize::try_from(offset).ok()?;
             let to = from.checked_add(usize::try_from(length).ok()?)?;

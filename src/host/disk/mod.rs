@@ -5,6 +5,7 @@
 
 mod commit;
 mod content;
+mod direct;
 mod leftovers;
 mod look;
 mod older;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use content::DiskContent;
+pub use direct::{DirectWrites, Job};
 pub use private::Private;
 pub use stage::Staged;
 pub use upload::DiskUpload;
@@ -75,6 +77,8 @@ struct Area {
     /// How often something could not be made durable. The system tells a failed write once only, and perhaps to
     /// another who waits: what was staged before a failure is not brought into view after it.
     failures: AtomicU64,
+    /// Whether the file system takes direct writes, as far as is known.
+    direct: AtomicBool,
     leftovers: leftovers::Leftovers,
 }
 
@@ -165,6 +169,7 @@ impl DiskStore {
             next: AtomicU64::new(0),
             durability,
             failures: AtomicU64::new(0),
+            direct: AtomicBool::new(durability == Durability::Full),
             leftovers,
         };
         Ok(Self {

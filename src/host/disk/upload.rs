@@ -1,7 +1,8 @@
 //! Large files that grow in the stage from pieces, from ranges of an older content, and from what an earlier upload left.
 
+use super::direct::{Direct, DirectWrites};
 use super::leftovers::{self, Remains};
-use super::older::{Older, Role, read, write_all_at};
+use super::older::{Older, Role, read, read_range, write_all_at};
 use super::{Area, Durability, Staged, look, remove_quietly, stage};
 use crate::engine::ports::{Origin, StoreError, Upload};
 use crate::engine::source::{Found, FoundKind};
@@ -26,6 +27,8 @@ pub struct DiskUpload {
     size: u64,
     base: Option<(OwnedFd, Found)>,
     older: Option<Older>,
+    /// What is not written yet, where it is written past the page cache.
+    pub(super) direct: Option<Direct>,
     /// Whether the kernel copies between these files.
     in_kernel: bool,
     /// How many failures the area had when it was begun.
@@ -78,6 +81,7 @@ impl DiskUpload {
             size: 0,
             base,
             older,
+            direct: None,
             in_kernel: true,
             failures: area.failures(),
             remains: origin.path.map(|path| leftovers::begin(area, path)),
@@ -86,7 +90,15 @@ impl DiskUpload {
         })
     }
 
+    /// Has it written past the page cache where all of it comes from the peer, is to be durable, and the file system allows it.
+    pub fn directly(&mut self, writes: &DirectWrites) {
+        if self.base.is_none() && self.older.is_none() && self.size == 0 {
+            self.direct = Direct::begin(&self.area, (&self.name, &self.file), writes);
+        }
+    }
+
     pub(super) fn finish(mut self) -> Result<Staged, StoreError> {
+        self.settle()?;
         self.part(true)?;
         if let Some(older) = self.older.take_if(|older| older.role == Role::Apart) {
             self.remove(&older.kept.name);
@@ -114,6 +126,10 @@ impl DiskUpload {
 
     /// Leaves what is of use to a later upload of the path, and removes the rest.
     fn leave(&mut self) {
+        if !self.spoilt && self.remains.is_some() {
+            // What failed is not there, and is not counted.
+            let _counted = self.settle();
+        }
         let older = self.older.take();
         let remains = self.remains.take().filter(|_| !self.spoilt);
         let Some(mut remains) = remains else {
@@ -200,7 +216,26 @@ impl DiskUpload {
         )
     }
 
+    /// Has all written that was taken.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let Some(direct) = self.direct.take() else {
+            return Ok(());
+        };
+        direct.settle().map_err(|(error, reached)| {
+            self.size = self.size.min(reached);
+            self.spoilt |= error.fault != Fault::Full;
+            error
+        })
+    }
+
     fn append(&mut self, bytes: &[u8], what: &str) -> Result<(), StoreError> {
+        if let Some(direct) = &mut self.direct {
+            self.size += bytes.len() as u64;
+            if direct.append(bytes).is_ok() {
+                return Ok(());
+            }
+            return self.settle();
+        }
         let write = || {
             let written = write_all_at(self.file.as_fd(), bytes, self.size);
             written.map_err(|errno| failed(what, errno))
@@ -333,28 +368,24 @@ impl Upload for DiskUpload {
     }
 
     fn read_back(
-        &self,
+        &mut self,
         offset: u64,
         length: u64,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), StoreError> {
-        // Little at a time: it stays near the processor, and there is less to clear.
-        const NEAR: usize = LEAF;
-        let mut piece = vec![0u8; NEAR.min(usize::try_from(length).unwrap_or(NEAR))];
-        let (mut at, end) = (offset, offset.saturating_add(length));
-        while at < end {
-            let want = usize::try_from(end - at).unwrap_or(NEAR).min(NEAR);
-            let buffer = piece.get_mut(..want).unwrap_or_default();
-            let count = read(self.file.as_fd(), buffer, at)?;
-            sink(piece.get(..count).unwrap_or_default());
-            at += count as u64;
+        if let Some(direct) = &mut self.direct {
+            if direct.show(offset, length, sink) {
+                return Ok(());
+            }
+            self.settle()?;
         }
-        Ok(())
+        read_range(self.file.as_fd(), (offset, length), sink)
     }
 
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {
         let (area, file) = (Arc::clone(&self.area), Arc::clone(&self.file));
-        if self.area.durability == Durability::None {
+        // What is written directly has no page that waits.
+        if self.area.durability == Durability::None || self.direct.is_some() {
             return Box::new(|| ());
         }
         Box::new(move || {

@@ -1,7 +1,7 @@
 //! Those who use a share without mirroring it.
 
 use super::*;
-use crate::wire::{FileAnswer, FileAsk, FileRequest, Given, ListEntry, Use};
+use crate::wire::{FileAnswer, FileAsk, FileRequest, Given, ListEntry, MINOR_SUM, Use};
 
 pub(super) fn usage(minor: u16) -> Request {
     Request::Use(Use { minor, share: None })
@@ -192,6 +192,16 @@ fn change(ops: Vec<Op>, given: Vec<Given>) -> Request {
 impl Peer {
     /// Sends an upload of a few bytes; the code that it fails with, or the sum of what is stored.
     async fn store(&mut self, upload: u64, content: &[u8], sum: [u8; 32]) -> Result<Bytes, Code> {
+        let both = [digest(content).0, sum].concat();
+        self.store_closed_by(upload, content, &both).await
+    }
+
+    async fn store_closed_by(
+        &mut self,
+        upload: u64,
+        content: &[u8],
+        close: &[u8],
+    ) -> Result<Bytes, Code> {
         let open = Request::UploadOpen {
             upload,
             base: None,
@@ -204,8 +214,7 @@ impl Peer {
         self.send(&Request::UploadData { upload, zstd: None }, &piece)
             .await;
         let size = content.len() as u64;
-        let both = [digest(content).0, sum].concat();
-        self.send(&Request::UploadClose { upload, size }, &both)
+        self.send(&Request::UploadClose { upload, size }, close)
             .await;
         loop {
             match self.receive().await {
@@ -257,6 +266,37 @@ async fn a_content_whose_sums_differ_never_comes_into_view() {
     let answer = peer.changed(&put, &digest(b"content").0).await;
     assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
     assert_eq!(fs::read(server.path().join("f")).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_sum_alone_is_enough_for_a_server_that_tells_the_digest() {
+    use sha2::{Digest as _, Sha256};
+    let server = Server::new();
+    let mut peer = server.connect(device("a"));
+    peer.send(&usage(MINOR_SUM), &[]).await;
+    peer.receive().await;
+    let wrong = peer.store_closed_by(1, b"content", &[7; 32]).await;
+    assert_eq!(wrong, Err(Code::Fault(crate::model::Fault::Changed)));
+    let sum: [u8; 32] = Sha256::digest(b"content").into();
+    let both = [sum, digest(b"content").0].concat();
+    let stored = peer.store_closed_by(2, b"content", &sum).await.unwrap();
+    assert_eq!(stored, both);
+    let put = change(vec![put_upload(2, 7)], Vec::new());
+    let answer = peer.changed(&put, &digest(b"content").0).await;
+    assert_eq!(answer, FileAnswer::Changed { failed: Vec::new() });
+    assert_eq!(peer.store(3, b"content", sum).await.unwrap(), both);
+    // An older one has to name both.
+    let mut older = server.used_by(device("a")).await;
+    let open = Request::UploadOpen {
+        upload: 1,
+        base: None,
+        path: None,
+        leftover: None,
+    };
+    older.send(&open, &[]).await;
+    let close = Request::UploadClose { upload: 1, size: 0 };
+    older.send(&close, &Sha256::digest(b"")).await;
+    assert_eq!(older.refused().await, Code::Protocol);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::daemon::session::upload::{Sums, UploadJob, start_uploading};
 use crate::daemon::session::{REQUESTS, SessionError, say};
 use crate::daemon::share::{Held, Refusal};
 use crate::model::Fault;
-use crate::wire::{Code, Failed, Response};
+use crate::wire::{Code, Failed, MINOR_SUM, Response};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     open: Option<Open>,
+    /// The minor version of the session.
+    pub(super) minor: u16,
     /// Cancelled when the piece in hand is the last.
     pub(super) halt: CancellationToken,
 }
@@ -32,6 +34,14 @@ struct Open {
 }
 
 impl Uploads {
+    /// Of a session of this minor version.
+    pub(super) fn of(minor: u16) -> Self {
+        Self {
+            minor,
+            ..Self::default()
+        }
+    }
+
     /// Where finished uploads are, if there were any.
     pub(super) fn flow(&self) -> Option<Arc<Flow>> {
         Some(Arc::clone(&self.open.as_ref()?.flow))
@@ -60,7 +70,7 @@ impl Uploads {
         if self.open.is_none() && matches!(job, UploadJob::Open { .. }) {
             let user = Arc::clone(&using.user);
             match blocking(move || user.made().and_then(|share| share.borrow())).await? {
-                Ok(held) => self.open = Some(Open::start(held, using, &self.halt)?),
+                Ok(held) => self.open = Some(Open::start((held, self.minor), using, &self.halt)?),
                 Err(refusal) => {
                     tell(using, &job, &refusal).await;
                     return Ok(());
@@ -96,7 +106,7 @@ impl Uploads {
                 user.share()?.ok_or_else(absent)?.borrow()
             };
             match blocking(there).await? {
-                Ok(held) => self.open = Some(Open::start(held, using, &self.halt)?),
+                Ok(held) => self.open = Some(Open::start((held, self.minor), using, &self.halt)?),
                 Err(refusal) => {
                     let failed = failure(&refusal);
                     let answer = Response::Recipe {
@@ -154,13 +164,23 @@ impl Open {
         }
     }
 
-    fn start(held: Held, using: &Using, halt: &CancellationToken) -> Result<Self, SessionError> {
+    fn start(
+        (held, minor): (Held, u16),
+        using: &Using,
+        halt: &CancellationToken,
+    ) -> Result<Self, SessionError> {
+        let sums = if minor >= MINOR_SUM {
+            Sums::WithDigest
+        } else {
+            Sums::Made
+        };
+
         let (jobs, jobs_out) = mpsc::channel(REQUESTS);
         let (recipes, recipes_out) = mpsc::channel(REQUESTS);
         let (flow, dead) = (Arc::new(Flow::default()), CancellationToken::new());
         let outbox = &using.outbox;
         let mut ends = start_uploading(
-            (&held, Sums::Made),
+            (&held, sums),
             jobs_out,
             recipes.clone(),
             outbox,

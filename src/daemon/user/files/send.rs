@@ -19,7 +19,7 @@ use crate::host::local::{LocalFile, Replace, fill};
 use crate::host::random;
 use crate::model::RelPath;
 use crate::model::limits::MAX_PIECE;
-use crate::wire::{Continued, Request, WirePath};
+use crate::wire::{Continued, MINOR_SUM, Request, WirePath};
 use feed::Feed;
 use std::path::Path;
 use std::sync::Arc;
@@ -282,7 +282,8 @@ impl Send<'_> {
         let (link, runtime) = (self.link(), &self.work.runtime);
         let mut sender = Sender::new(link, runtime, upload, paths, old.leftover);
         sender.begin().map_err(|stop| self.lost(stop))?;
-        let mut feed = Feed::new(sender, old.recipe);
+        let told = self.work.connection.minor() >= MINOR_SUM;
+        let mut feed = Feed::new(sender, old.recipe, told);
         let mut buffer = vec![0; MAX_PIECE];
         loop {
             let count = match self.work.check().and_then(|()| next(&mut buffer)) {

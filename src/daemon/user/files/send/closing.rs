@@ -11,8 +11,8 @@ use crate::daemon::user::files::work::{Done, Moved, Work, conclude, unexpected};
 use crate::daemon::user::files::{FileError, Remote};
 use crate::host::local::Replace;
 use crate::host::pki::clean_text;
-use crate::model::{Fault, Mtime, RelPath};
-use crate::wire::{Code, Content, Given, Op, Request, Response, WirePath, WireTime};
+use crate::model::{Digest, Fault, Mtime, RelPath};
+use crate::wire::{BodyReader, Code, Content, Given, Op, Request, Response, WirePath, WireTime};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
@@ -90,7 +90,11 @@ impl Closing {
             upload: self.upload,
             size: self.read.size,
         };
-        let body = [self.read.digest.0, self.read.sum].concat();
+        let mut body = self
+            .read
+            .digest
+            .map_or_else(Vec::new, |digest| digest.0.to_vec());
+        body.extend_from_slice(&self.read.sum);
         let bulk = &self.work.connection.link().outbox.bulk;
         let sent = bulk.blocking_send(Outgoing::new(&close, body));
         sent.map_err(|_| Stop::Silent)
@@ -137,7 +141,11 @@ impl Closing {
     async fn commit(&mut self) -> Result<(), Failure> {
         let share = Remote(&self.work.connection);
         let answer = self.answers.next().await?;
-        if staged(share, answer)? != self.read.sum {
+        let (sum, told) = staged(share, answer)?;
+        let Some(digest) = self.read.digest.or(told) else {
+            return Err(Failure::Of(share.broken()));
+        };
+        if sum != self.read.sum {
             return Err(Failure::Of(FileError::Other(format!(
                 "what the server has stored of `{}` is not what was read here: the sums differ",
                 self.remote
@@ -157,7 +165,7 @@ impl Closing {
                 upload: self.upload,
             },
         };
-        let body = self.read.digest.0.to_vec();
+        let body = digest.0.to_vec();
         match share.change(vec![put], vec![given], body).await {
             // Nobody has looked: it may be the same, and what to say of it is known then.
             Err(FileError::Remote {
@@ -190,11 +198,11 @@ pub(super) fn gone() -> FileError {
     FileError::Other("what the server had of it changed meanwhile: send it again".to_owned())
 }
 
-/// What the server says of an upload: its SHA-256 of what is stored.
+/// What the server says of an upload: its SHA-256 of what is stored, and the content digest if it tells that.
 pub(super) fn staged(
     share: Remote<'_>,
     (response, body): (Response, Bytes),
-) -> Result<[u8; 32], Failure> {
+) -> Result<([u8; 32], Option<Digest>), Failure> {
     match response {
         Response::Staged {
             failed: Some(failed),
@@ -204,7 +212,15 @@ pub(super) fn staged(
             message: clean_text(&failed.message, MAX_TEXT),
         })
         .into()),
-        _ => <[u8; 32]>::try_from(&*body).map_err(|_| Failure::Of(share.broken())),
+        _ => {
+            let broken = |_| Failure::Of(share.broken());
+            let mut reader = BodyReader::new(&body);
+            let sum = reader.digest().map_err(broken)?.0;
+            let told = (body.len() > sum.len()).then(|| reader.digest());
+            let digest = told.transpose().map_err(broken)?;
+            reader.finish().map_err(broken)?;
+            Ok((sum, digest))
+        }
     }
 }
 

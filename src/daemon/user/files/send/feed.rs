@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(super) struct Content {
     /// Its length in bytes.
     pub(super) size: u64,
-    /// Its content digest.
-    pub(super) digest: Digest,
+    /// Its content digest, where the server does not tell it.
+    pub(super) digest: Option<Digest>,
     /// Its SHA-256.
     pub(super) sum: [u8; 32],
     /// Bytes of pieces that went over the line.
@@ -28,20 +28,20 @@ pub(super) struct Feed<'a> {
 }
 
 enum How {
-    Plain(Box<ContentHasher>),
+    Plain(Option<Box<ContentHasher>>),
     Against(Box<DeltaEncoder>),
 }
 
 impl<'a> Feed<'a> {
-    /// Reads into an upload: plain, or against what the server has.
-    pub(super) fn new(sender: Sender<'a>, old: Option<Arc<Recipe>>) -> Self {
+    /// Reads into an upload: plain, with its digest where the server does not tell it, or against what the server has.
+    pub(super) fn new(sender: Sender<'a>, old: Option<Arc<Recipe>>, told: bool) -> Self {
         Self {
             sum: Sha256::new(),
             size: 0,
             sender,
             how: match old {
                 Some(recipe) => How::Against(Box::new(DeltaEncoder::against(recipe))),
-                None => How::Plain(Box::default()),
+                None => How::Plain((!told).then(Box::default)),
             },
         }
     }
@@ -53,7 +53,9 @@ impl<'a> Feed<'a> {
         let sender = &mut self.sender;
         match &mut self.how {
             How::Plain(hasher) => {
-                hasher.update(piece);
+                if let Some(hasher) = hasher {
+                    hasher.update(piece);
+                }
                 sender.instruction(&Instruction::Literal(piece))
             }
             How::Against(encoder) => {
@@ -72,7 +74,7 @@ impl<'a> Feed<'a> {
     pub(super) fn finish(mut self) -> Result<Content, Stop> {
         let sender = &mut self.sender;
         let digest = match self.how {
-            How::Plain(hasher) => hasher.finish().1,
+            How::Plain(hasher) => hasher.map(|hasher| hasher.finish().1),
             How::Against(encoder) => {
                 let mut sent = Ok(());
                 let encoded = encoder.finish(&mut |instruction| {
@@ -81,7 +83,7 @@ impl<'a> Feed<'a> {
                     }
                 });
                 sent?;
-                encoded.digest
+                Some(encoded.digest)
             }
         };
         sender.flush()?;
