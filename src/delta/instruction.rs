@@ -85,6 +85,27 @@ impl Instruction<'_> {
     }
 }
 
+/// Appends a packed literal, whose bytes `fill` appends: at most 256 KiB. Nothing is left of one that has none, or fails.
+///
+/// # Errors
+/// What `fill` says.
+pub fn pack_literal<E>(
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = out.len();
+    out.extend_from_slice(&[LITERAL, 0, 0, 0, 0]);
+    let bytes = out.len();
+    let filled = fill(out);
+    let length = u32::try_from(out.len() - bytes).unwrap_or(u32::MAX);
+    if filled.is_err() || length == 0 {
+        out.truncate(start);
+    } else if let Some(place) = out.get_mut(start + 1..bytes) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+    filled
+}
+
 /// Reads packed instructions; after the first error it ends. At most one instruction for 6 bytes of input.
 #[must_use]
 pub fn unpack(packed: &[u8]) -> Instructions<'_> {

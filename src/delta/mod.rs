@@ -15,7 +15,7 @@ mod rolling;
 
 pub use content::{ContentHasher, digest};
 pub use encoder::{DeltaEncoder, Encoded};
-pub use instruction::{Instruction, InstructionError, Instructions, patch, unpack};
+pub use instruction::{Instruction, InstructionError, Instructions, pack_literal, patch, unpack};
 pub use matcher::Work;
 pub use recipe::{
     BLOCK_BYTES, Block, MAX_BLOCKS, MAX_BLOCKS_PER_MESSAGE, Recipe, RecipeBuilder, RecipeCollector,

@@ -238,6 +238,14 @@ impl LocalFile {
         fill(&mut self.file, buffer)
     }
 
+    /// Appends the next bytes: as many as there may be, fewer only at the end. How many.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn append(&mut self, to: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        append(&mut self.file, to, most)
+    }
+
     /// Whether it still is what it was when it was opened.
     ///
     /// # Errors
@@ -270,6 +278,15 @@ pub fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+/// Appends what is read, until there are so many bytes, or nothing more comes. How many.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn append(from: &mut impl Read, to: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+    to.reserve(most);
+    from.take(most as u64).read_to_end(to)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::mirror::Link;
 use crate::daemon::packing::Transfer;
 use crate::daemon::pump::Outgoing;
-use crate::delta::Instruction;
+use crate::delta::{Instruction, pack_literal};
 use crate::engine::client::ReadOutcome;
 use crate::model::RelPath;
 use crate::model::limits::{MAX_PIECE, MAX_PIECE_BODY};
@@ -131,6 +131,23 @@ impl<'a> Sender<'a> {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// One more literal, whose bytes `fill` appends: at most as many as it is told, none at the end. How many.
+    pub(in crate::daemon) fn literal<E>(
+        &mut self,
+        fill: impl FnOnce(&mut Vec<u8>, usize) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Stop> {
+        self.begin()?;
+        let (most, mut count) = (self.limit.saturating_sub(self.body.len()).max(1), 0);
+        let filled = pack_literal(&mut self.body, |body| {
+            count = fill(body, most)?;
+            Ok(())
+        });
+        if self.body.len() >= self.limit {
+            self.flush()?;
+        }
+        Ok(filled.map(|()| count))
     }
 
     fn gather(&mut self, instruction: &Instruction<'_>) -> Result<(), Stop> {

@@ -1,4 +1,4 @@
-use super::{Instruction, InstructionError, patch, unpack};
+use super::{Instruction, InstructionError, pack_literal, patch, unpack};
 use crate::model::limits::MAX_PIECE;
 use proptest::prelude::*;
 
@@ -66,6 +66,24 @@ fn a_patch_is_bounded() {
     assert_eq!(patch(b"abc", copy(1, 2), 3), None);
     assert_eq!(patch(b"abc", copy(1, 3), 99), None);
     assert_eq!(patch(b"abc", copy(u64::MAX - 1, 1), 99), None);
+}
+
+#[test]
+fn a_literal_that_is_filled_is_packed_like_any_other() {
+    let (mut packed, mut same) = (Vec::new(), Vec::new());
+    for bytes in [&b"ab"[..], b"", b"c"] {
+        let filled: Result<(), ()> = pack_literal(&mut packed, |out| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        });
+        assert_eq!(filled, Ok(()));
+        Instruction::Literal(bytes).pack(&mut same);
+    }
+    let failed = pack_literal(&mut packed, |out| {
+        out.push(7);
+        Err("it cannot be read")
+    });
+    assert_eq!((failed, &packed), (Err("it cannot be read"), &same));
 }
 
 proptest! {

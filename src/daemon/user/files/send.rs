@@ -15,12 +15,11 @@ use crate::daemon::client::input::Link;
 use crate::daemon::client::sender::{Sender, Stop};
 use crate::daemon::pump::Outgoing;
 use crate::delta::{Recipe, block_size};
-use crate::host::local::{LocalFile, Replace, fill};
+use crate::host::local::{LocalFile, Replace, append};
 use crate::host::random;
 use crate::model::RelPath;
-use crate::model::limits::MAX_PIECE;
 use crate::wire::{Continued, MINOR_SUM, Request, WirePath};
-use feed::Feed;
+use feed::{Feed, Next};
 use std::path::Path;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -141,11 +140,9 @@ impl Send<'_> {
         };
         let expected = file.size();
         let mut left = expected;
-        let mut next = |buffer: &mut [u8]| {
-            let want = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
-            let count = file.read(buffer.get_mut(..want).unwrap_or_default());
+        let mut next = |to: &mut Vec<u8>, most: usize| {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(most);
+            let count = file.append(to, want);
             left = left.saturating_sub(*count.as_ref().unwrap_or(&0) as u64);
             count.map_err(failed())
         };
@@ -178,7 +175,7 @@ impl Send<'_> {
             attempt: "cannot read standard input".to_owned(),
             source,
         };
-        let mut next = |buffer: &mut [u8]| fill(stream, buffer).map_err(failed);
+        let mut next = |to: &mut Vec<u8>, most| append(stream, to, most).map_err(failed);
         let mut closing = self.upload(old, &mut next)?;
         closing.of_stream((STREAM_MODE, stream.mtime()));
         closing.close().map_err(|stop| self.lost(stop))?;
@@ -271,11 +268,7 @@ impl Send<'_> {
     }
 
     /// Sends a content.
-    fn upload(
-        &self,
-        old: Old,
-        next: &mut dyn FnMut(&mut [u8]) -> Result<usize, FileError>,
-    ) -> Result<Closing, Failure> {
+    fn upload(&self, old: Old, next: &mut Next<'_>) -> Result<Closing, Failure> {
         let upload = self.work.connection.id();
         let mut answers = self.work.connection.expect(upload)?;
         let paths = (old.base.then_some(self.remote), self.remote);
@@ -284,9 +277,13 @@ impl Send<'_> {
         sender.begin().map_err(|stop| self.lost(stop))?;
         let told = self.work.connection.minor() >= MINOR_SUM;
         let mut feed = Feed::new(sender, old.recipe, told);
-        let mut buffer = vec![0; MAX_PIECE];
+        let mut next = |to: &mut Vec<u8>, most| {
+            self.work.check()?;
+            next(to, most)
+        };
         loop {
-            let count = match self.work.check().and_then(|()| next(&mut buffer)) {
+            let pulled = feed.pull(&mut next).map_err(|stop| self.lost(stop))?;
+            let count = match pulled {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) => {
@@ -295,8 +292,6 @@ impl Send<'_> {
                     return Err(error.into());
                 }
             };
-            let piece = buffer.get(..count).unwrap_or_default();
-            feed.push(piece).map_err(|stop| self.lost(stop))?;
             self.work.count(count as u64);
             if let Some(answer) = answers.ready() {
                 closing::staged(self.share(), answer)?;

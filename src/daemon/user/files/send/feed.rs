@@ -1,10 +1,15 @@
 //! A content on its way out: summed as it is read, and sent as far as the server does not have it.
 
 use crate::daemon::client::sender::{Sender, Stop};
-use crate::delta::{ContentHasher, DeltaEncoder, Instruction, Recipe};
+use crate::daemon::user::files::FileError;
+use crate::delta::{ContentHasher, DeltaEncoder, Recipe};
 use crate::model::Digest;
+use crate::model::limits::MAX_PIECE;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+
+/// Appends the next bytes of a content: at most so many, none at its end. How many.
+pub(super) type Next<'a> = dyn FnMut(&mut Vec<u8>, usize) -> Result<usize, FileError> + 'a;
 
 /// What is known of a content when all of it was read.
 #[derive(Debug)]
@@ -29,7 +34,8 @@ pub(super) struct Feed<'a> {
 
 enum How {
     Plain(Option<Box<ContentHasher>>),
-    Against(Box<DeltaEncoder>),
+    /// With what was read last.
+    Against(Box<DeltaEncoder>, Vec<u8>),
 }
 
 impl<'a> Feed<'a> {
@@ -40,32 +46,45 @@ impl<'a> Feed<'a> {
             size: 0,
             sender,
             how: match old {
-                Some(recipe) => How::Against(Box::new(DeltaEncoder::against(recipe))),
+                Some(recipe) => How::Against(Box::new(DeltaEncoder::against(recipe)), Vec::new()),
                 None => How::Plain((!told).then(Box::default)),
             },
         }
     }
 
-    /// The next bytes.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), Stop> {
-        self.sum.update(piece);
-        self.size += piece.len() as u64;
-        let sender = &mut self.sender;
+    /// Takes the next bytes. How many.
+    pub(super) fn pull(&mut self, next: &mut Next<'_>) -> Result<Result<usize, FileError>, Stop> {
+        let (sum, size, sender) = (&mut self.sum, &mut self.size, &mut self.sender);
+        let mut read = |to: &mut Vec<u8>, most| {
+            let before = to.len();
+            let count = next(to, most)?;
+            sum.update(to.get(before..).unwrap_or_default());
+            *size += count as u64;
+            Ok(count)
+        };
         match &mut self.how {
-            How::Plain(hasher) => {
+            // Straight into the message.
+            How::Plain(hasher) => sender.literal(|to, most| {
+                let before = to.len();
+                let count = read(to, most)?;
                 if let Some(hasher) = hasher {
-                    hasher.update(piece);
+                    hasher.update(to.get(before..).unwrap_or_default());
                 }
-                sender.instruction(&Instruction::Literal(piece))
-            }
-            How::Against(encoder) => {
+                Ok(count)
+            }),
+            How::Against(encoder, buffer) => {
+                buffer.clear();
+                let count = match read(buffer, MAX_PIECE) {
+                    Ok(count) => count,
+                    Err(error) => return Ok(Err(error)),
+                };
                 let mut sent = Ok(());
-                encoder.push(piece, &mut |instruction| {
+                encoder.push(buffer, &mut |instruction| {
                     if sent.is_ok() {
                         sent = sender.instruction(&instruction);
                     }
                 });
-                sent
+                sent.map(|()| Ok(count))
             }
         }
     }
@@ -75,7 +94,7 @@ impl<'a> Feed<'a> {
         let sender = &mut self.sender;
         let digest = match self.how {
             How::Plain(hasher) => hasher.map(|hasher| hasher.finish().1),
-            How::Against(encoder) => {
+            How::Against(encoder, _) => {
                 let mut sent = Ok(());
                 let encoded = encoder.finish(&mut |instruction| {
                     if sent.is_ok() {
