@@ -269,6 +269,12 @@ pub trait Upload: Send + 'static {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), StoreError>;
 
+    /// Leaves all that came so far to the thread that writes it, if there is one. Whether there is: then it is finished by that
+    /// thread, so that nobody waits.
+    fn write_behind(&mut self) -> bool {
+        false
+    }
+
     /// Work that makes what was written so far durable, for another thread.
     fn flusher(&self) -> Box<dyn FnOnce() + Send>;
 

@@ -6,8 +6,8 @@ use super::recipe::RecipeJob;
 use crate::daemon::pump::{Outbox, Outgoing};
 use crate::daemon::share::Held;
 use crate::engine::ports::{Origin, Store, StoreError};
-use crate::engine::server::{Finished, Growing, UploadError};
-use crate::host::disk::{DirectWrites, DiskUpload, Job as Push};
+use crate::engine::server::{Closed, Finished, Growing, UploadError};
+use crate::host::disk::{DirectWrites, DiskStore, DiskUpload, Job};
 use crate::host::thread;
 use crate::model::limits::{MAX_PIECE_BODY, MAX_UPLOADS};
 use crate::model::{Digest, Fault, RelPath};
@@ -80,13 +80,17 @@ pub(super) fn start_uploading(
     halt: &CancellationToken,
     dead: &CancellationToken,
 ) -> Result<Vec<oneshot::Receiver<Result<(), SessionError>>>, SessionError> {
-    let (push, pushes) = sync_channel::<Push>(1);
+    let (push, pushes) = sync_channel::<Job>(1);
     let uploading = Uploading {
         held: held.clone(),
-        sums,
+        answers: Answers {
+            store: Arc::clone(held.share.store()),
+            sums,
+            outbox: outbox.clone(),
+            flow: Arc::clone(flow),
+        },
         jobs,
         recipes,
-        outbox: outbox.clone(),
         flow: Arc::clone(flow),
         halt: halt.clone(),
         direct: (sums != Sums::NotMade).then(|| DirectWrites::by(push.clone())),
@@ -116,13 +120,12 @@ struct Open {
 /// The thread that writes.
 struct Uploading {
     held: Held,
-    sums: Sums,
+    answers: Answers,
     jobs: mpsc::Receiver<UploadJob>,
     recipes: mpsc::Sender<RecipeJob>,
-    outbox: Outbox,
     flow: Arc<Flow>,
     halt: CancellationToken,
-    push: SyncSender<Push>,
+    push: SyncSender<Job>,
     /// How files are written that nobody works on.
     direct: Option<DirectWrites>,
     open: BTreeMap<u64, Open>,
@@ -204,12 +207,12 @@ impl Uploading {
                     opened.directly(direct);
                 }
                 let mut growing = Growing::new(opened);
-                if self.sums != Sums::NotMade {
+                if self.answers.sums != Sums::NotMade {
                     growing = growing.summed();
                 }
                 self.open.insert(upload, Open { growing, pushed: 0 });
             }
-            Err(error) => self.failed(upload, &error),
+            Err(error) => self.answers.failed(upload, &error),
         }
         Ok(())
     }
@@ -243,7 +246,7 @@ impl Uploading {
             {
                 open.growing.discard();
             }
-            self.failed(upload, &error);
+            self.answers.failed(upload, &error);
         }
         let bytes = body.len() as u64;
         self.flow.outstanding.done(bytes);
@@ -252,7 +255,7 @@ impl Uploading {
     }
 
     fn close(&mut self, upload: u64, size: u64, announced: Announced) -> Result<(), SessionError> {
-        let Some(open) = self.open.remove(&upload) else {
+        let Some(mut open) = self.open.remove(&upload) else {
             return Ok(());
         };
         self.tell_written();
@@ -264,35 +267,68 @@ impl Uploading {
             // A full queue means that the disk has enough to do.
             let _busy = self.push.try_send(open.growing.flusher());
         }
-        let store = self.held.share.store();
-        let finish = |(complete, digest, sum)| Ok((store.finish_upload(complete)?, digest, sum));
-        match open.growing.close(size, announced).and_then(finish) {
-            Ok((staged, digest, sum)) => {
-                let mut told = sum.map_or_else(Vec::new, Vec::from);
-                if self.sums == Sums::WithDigest {
-                    told.extend_from_slice(&digest.0);
-                }
-                let finished = Finished {
-                    staged,
-                    size,
-                    digest,
-                };
-                if !self.flow.keep_upload(upload, finished) {
-                    return Err(SessionError::Protocol(
-                        "too many finished uploads wait to be used".to_owned(),
-                    ));
-                }
-                self.say(
-                    &Response::Staged {
-                        upload,
-                        failed: None,
-                    },
-                    told,
-                );
+        let behind = open.growing.write_behind();
+        let closed = open.growing.close(size, announced);
+        if !behind || closed.is_err() {
+            self.answers.closed(upload, size, closed);
+            return Ok(());
+        }
+        // It has written all of it by then.
+        let answers = self.answers.clone();
+        let finish: Job = Box::new(move || answers.closed(upload, size, closed));
+        let sent = self.push.send(finish);
+        sent.map_err(|_| SessionError::dead_thread())
+    }
+
+    fn tell_written(&mut self) {
+        if self.untold > 0 {
+            let bytes = std::mem::take(&mut self.untold);
+            self.answers.say(&Response::Received { bytes }, Vec::new());
+        }
+    }
+}
+
+/// What uploads come to, for their peer.
+#[derive(Clone)]
+struct Answers {
+    store: Arc<DiskStore>,
+    sums: Sums,
+    outbox: Outbox,
+    flow: Arc<Flow>,
+}
+
+impl Answers {
+    /// All of an upload has come.
+    fn closed(&self, upload: u64, size: u64, closed: Result<Closed<DiskUpload>, StoreError>) {
+        let finish = |closed: Closed<DiskUpload>| {
+            let staged = self.store.finish_upload(closed.upload)?;
+            let mut told = closed.sum.map_or_else(Vec::new, Vec::from);
+            let digest = closed.digest;
+            if self.sums == Sums::WithDigest {
+                told.extend_from_slice(&digest.0);
             }
+            let finished = Finished {
+                staged,
+                size,
+                digest,
+            };
+            if self.flow.keep_upload(upload, finished) {
+                return Ok(told);
+            }
+            Err(StoreError::changed(
+                "too many finished uploads wait to be used",
+            ))
+        };
+        match closed.and_then(finish) {
+            Ok(told) => self.say(
+                &Response::Staged {
+                    upload,
+                    failed: None,
+                },
+                told,
+            ),
             Err(error) => self.failed(upload, &error),
         }
-        Ok(())
     }
 
     fn failed(&self, upload: u64, error: &StoreError) {
@@ -302,13 +338,6 @@ impl Uploading {
             message: error.message.clone(),
         });
         self.say(&Response::Staged { upload, failed }, Vec::new());
-    }
-
-    fn tell_written(&mut self) {
-        if self.untold > 0 {
-            let bytes = std::mem::take(&mut self.untold);
-            self.say(&Response::Received { bytes }, Vec::new());
-        }
     }
 
     fn say(&self, message: &Response, body: Vec<u8>) {

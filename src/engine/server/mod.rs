@@ -21,7 +21,7 @@ pub use listing::Listing;
 pub use refresh::Look;
 pub use stager::{Finished, Group, Item, Prepared, Stager};
 pub use sweep::{Sweep, SweepStep};
-pub use upload::{Growing, UploadError};
+pub use upload::{Closed, Growing, UploadError};
 
 use self::doubt::Doubts;
 use crate::engine::ports::{Removal, Store, StoreError};

@@ -30,6 +30,17 @@ pub struct Growing<U> {
     sum: Option<(Sha256, u64)>,
 }
 
+/// An upload all of which has come, and is right.
+#[derive(Debug)]
+pub struct Closed<U> {
+    /// It.
+    pub upload: U,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// The SHA-256 of what is stored, if that was wanted.
+    pub sum: Option<[u8; 32]>,
+}
+
 impl<U: Upload> Growing<U> {
     /// An upload of which nothing has come.
     #[must_use]
@@ -96,13 +107,17 @@ impl<U: Upload> Growing<U> {
         self.upload.flusher()
     }
 
+    /// Leaves all that came so far to the thread that writes it, if there is one, which is to finish it, too. Whether there is.
+    pub fn write_behind(&mut self) -> bool {
+        self.upload.write_behind()
+    }
+
     /// Removes what came of it: it is of no use to a later upload either.
     pub fn discard(self) {
         self.upload.discard();
     }
 
-    /// Ends it: the content must be what was announced, by its digest, its SHA-256, or both. Its digest, and the SHA-256 of what
-    /// is stored, if that was wanted.
+    /// Ends it: the content must be what was announced, by its digest, its SHA-256, or both.
     ///
     /// # Errors
     /// When it is not.
@@ -110,7 +125,7 @@ impl<U: Upload> Growing<U> {
         self,
         size: u64,
         announced: (Option<Digest>, Option<[u8; 32]>),
-    ) -> Result<(U, Digest, Option<[u8; 32]>), StoreError> {
+    ) -> Result<Closed<U>, StoreError> {
         let sum: Option<[u8; 32]> = self.sum.map(|(sum, _)| sum.finalize().into());
         let (length, digest) = self.hasher.finish();
         let (named, of_stored) = announced;
@@ -118,7 +133,11 @@ impl<U: Upload> Growing<U> {
             && named.is_none_or(|named| named == digest)
             && (of_stored.is_none() || of_stored == sum);
         if same && length == size {
-            Ok((self.upload, digest, sum))
+            Ok(Closed {
+                upload: self.upload,
+                digest,
+                sum,
+            })
         } else {
             // Nobody knows which of its bytes are wrong.
             self.upload.discard();

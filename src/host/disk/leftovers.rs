@@ -3,7 +3,7 @@
 //! The file of an upload has the hash of its path in its name from the start, so that it is found again without an orderly
 //! end. Nothing else is remembered of it: whoever builds on it reads what is really there.
 
-use super::{Area, look, remove_quietly};
+use super::{Area, look, remove_quietly, stage};
 use crate::engine::ports::{Leftover, StoreError};
 use crate::engine::source::FoundKind;
 use crate::host::clock;
@@ -363,6 +363,17 @@ impl Area {
         }
         Ok(())
     }
+}
+
+/// An empty file in the stage, under a name by which it is found again if it has a path.
+pub(super) fn create(
+    area: &Area,
+    key: Option<LeftoverKey>,
+) -> std::result::Result<(String, Arc<OwnedFd>), StoreError> {
+    let name = key.map_or_else(|| area.name(), |key| area.name_for(key));
+    let make = || stage::create(area, &name).map_err(|errno| stage::unstaged("stage it", errno));
+    let file = area.with_room(make)?;
+    Ok((name, Arc::new(file)))
 }
 
 /// An upload begins that may be left.

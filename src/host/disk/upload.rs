@@ -3,7 +3,7 @@
 use super::direct::{Direct, DirectWrites};
 use super::leftovers::{self, Remains};
 use super::older::{Older, Role, read, read_range, write_all_at};
-use super::{Area, Durability, Staged, look, remove_quietly, stage};
+use super::{Area, Durability, Staged, look, remove_quietly};
 use crate::engine::ports::{Origin, StoreError, Upload};
 use crate::engine::source::{Found, FoundKind};
 use crate::host::root::{Root, failed};
@@ -72,7 +72,7 @@ impl DiskUpload {
         };
         let (name, file) = match &older {
             Some(older) => (older.kept.name.clone(), Arc::clone(&older.file)),
-            None => create(area, key)?,
+            None => leftovers::create(area, key)?,
         };
         Ok(Self {
             area: Arc::clone(area),
@@ -169,7 +169,7 @@ impl DiskUpload {
             return ftruncate(&*self.file, self.size).map_err(write);
         }
         let key = self.remains.as_ref().map(|remains| remains.ticket.key);
-        let (name, file) = create(&self.area, key)?;
+        let (name, file) = leftovers::create(&self.area, key)?;
         older.role = Role::Apart;
         let from = Arc::clone(&older.file);
         let size = std::mem::take(&mut self.size);
@@ -221,11 +221,13 @@ impl DiskUpload {
         let Some(direct) = self.direct.take() else {
             return Ok(());
         };
-        direct.settle().map_err(|(error, reached)| {
-            self.size = self.size.min(reached);
-            self.spoilt |= error.fault != Fault::Full;
-            error
-        })
+        let (error, reached) = match direct.settle() {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        self.size = self.size.min(reached);
+        self.spoilt |= error.fault != Fault::Full;
+        Err(error)
     }
 
     fn append(&mut self, bytes: &[u8], what: &str) -> Result<(), StoreError> {
@@ -320,14 +322,6 @@ impl DiskUpload {
     }
 }
 
-/// An empty file in the stage, under a name by which it is found again if it has a path.
-fn create(area: &Area, key: Option<LeftoverKey>) -> Result<(String, Arc<OwnedFd>), StoreError> {
-    let name = key.map_or_else(|| area.name(), |key| area.name_for(key));
-    let make = || stage::create(area, &name).map_err(|errno| stage::unstaged("stage it", errno));
-    let file = area.with_room(make)?;
-    Ok((name, Arc::new(file)))
-}
-
 impl Upload for DiskUpload {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.part(false)?;
@@ -380,6 +374,10 @@ impl Upload for DiskUpload {
             self.settle()?;
         }
         read_range(self.file.as_fd(), (offset, length), sink)
+    }
+
+    fn write_behind(&mut self) -> bool {
+        self.direct.as_mut().is_some_and(Direct::write_behind)
     }
 
     fn flusher(&self) -> Box<dyn FnOnce() + Send> {

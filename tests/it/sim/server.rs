@@ -407,7 +407,7 @@ fn close(
     size: u64,
     digest: Digest,
 ) -> Result<Finished<MemStaged>, StoreError> {
-    let staged = store.finish_upload(growing.close(size, (Some(digest), None))?.0)?;
+    let staged = store.finish_upload(growing.close(size, (Some(digest), None))?.upload)?;
     Ok(Finished {
         staged,
         size,

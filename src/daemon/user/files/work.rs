@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 pub(super) use super::watching::Done;
@@ -162,8 +162,8 @@ impl Work {
     }
 }
 
-/// Carries out what comes until nothing does, so many at a time. Each worker but the first opens a connection of its own
-/// when it has something to do: one connection is written by one thread.
+/// Carries out what comes until nothing does, so many at a time. A connection is written by one thread, so there are as many as
+/// processors if there are so many workers, each opened when it is needed; more would only take turns.
 pub(super) async fn carry_out(
     servers: &Servers,
     first: &Arc<Connection>,
@@ -171,12 +171,15 @@ pub(super) async fn carry_out(
     watcher: &Watcher,
 ) {
     let tasks = Arc::new(Mutex::new(tasks));
+    let lines = std::thread::available_parallelism().map_or(2, |most| most.get().max(2));
+    let lines: Vec<Arc<Line>> = (0..lines).map(|_| Arc::default()).collect();
     let mut workers = JoinSet::new();
-    for number in 0..servers.jobs.max(1) {
+    for (number, line) in (0..servers.jobs.max(1)).zip(lines.iter().cycle()) {
         let worker = Worker {
             servers: servers.clone(),
             first: Arc::clone(first),
-            own: (number == 0).then(|| Arc::clone(first)),
+            line: Arc::clone(line),
+            own: (number % lines.len() == 0).then(|| Arc::clone(first)),
             tasks: Arc::clone(&tasks),
             watcher: watcher.clone(),
             behind: Behind::default(),
@@ -185,11 +188,20 @@ pub(super) async fn carry_out(
         workers.spawn(worker.run());
     }
     while workers.join_next().await.is_some() {}
+    for line in lines {
+        if let Some(connection) = Arc::into_inner(line).and_then(Line::into_inner) {
+            close(connection).await;
+        }
+    }
 }
+
+/// A connection that some workers share, once it is open.
+type Line = OnceCell<Arc<Connection>>;
 
 struct Worker {
     servers: Servers,
     first: Arc<Connection>,
+    line: Arc<Line>,
     own: Option<Arc<Connection>>,
     tasks: Arc<Mutex<mpsc::Receiver<Task>>>,
     watcher: Watcher,
@@ -217,13 +229,18 @@ impl Worker {
         }
     }
 
-    /// The own connection; where none can be had, the first one does for both.
+    /// The connection of its line; where none can be had, the first one does for all.
     async fn connection(&mut self) -> Arc<Connection> {
-        if self.own.is_none() {
-            let own = self.servers.connect(self.first.server()).await;
-            self.own = Some(own.map_or_else(|_| Arc::clone(&self.first), Arc::new));
+        if let Some(own) = &self.own {
+            return Arc::clone(own);
         }
-        self.own.clone().unwrap_or_else(|| Arc::clone(&self.first))
+        let open = || async {
+            let own = self.servers.connect(self.first.server()).await;
+            own.map_or_else(|_| Arc::clone(&self.first), Arc::new)
+        };
+        let own = Arc::clone(self.line.get_or_init(open).await);
+        self.own = Some(Arc::clone(&own));
+        own
     }
 
     async fn one(&mut self, task: Task) {
