@@ -14,7 +14,7 @@ use crate::model::limits::{LEAF, MAX_PIECE_BODY};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -25,8 +25,10 @@ const ALIGN: usize = 4096;
 const CHUNK: usize = 16 * LEAF;
 /// A chunk takes one more piece of an upload, so that what has just come is in one place.
 const CAPACITY: usize = CHUNK + MAX_PIECE_BODY.next_multiple_of(ALIGN);
-/// Files of one session that are written so at a time; the others are written as usual.
-const MOST: usize = 16;
+/// Files of a share that are written so at a time, whoever sends them; the others are written as usual.
+const MOST: usize = 32;
+/// Chunks that a session keeps for its next file.
+const SPARE: usize = 4;
 
 /// What is attempted, for a person.
 const ATTEMPT: &str = "write a piece";
@@ -44,8 +46,6 @@ pub struct DirectWrites {
 #[derive(Debug, Default)]
 struct Memory {
     free: Mutex<Vec<Vec<u8>>>,
-    /// Files that are written.
-    files: AtomicUsize,
 }
 
 impl DirectWrites {
@@ -73,7 +73,9 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         let free = self.memory.free.lock();
         let mut free = free.unwrap_or_else(PoisonError::into_inner);
-        free.push(std::mem::take(&mut self.bytes));
+        if free.len() < SPARE {
+            free.push(std::mem::take(&mut self.bytes));
+        }
     }
 }
 
@@ -191,12 +193,15 @@ struct Target {
 
 impl Drop for Direct {
     fn drop(&mut self) {
-        self.writes.memory.files.fetch_sub(1, Ordering::Relaxed);
+        self.to
+            .area
+            .written_directly
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Direct {
-    /// For an empty file of the stage, where its file system and the memory of the session allow it.
+    /// For an empty file of the stage, where its file system allows it and not too many are written so.
     pub(super) fn begin(
         area: &Arc<Area>,
         (name, file): (&str, &Arc<OwnedFd>),
@@ -211,8 +216,8 @@ impl Direct {
             area.direct.store(false, Ordering::Relaxed);
         }
         let straight = straight.ok()?;
-        if writes.memory.files.fetch_add(1, Ordering::Relaxed) >= MOST {
-            writes.memory.files.fetch_sub(1, Ordering::Relaxed);
+        if area.written_directly.fetch_add(1, Ordering::Relaxed) >= MOST {
+            area.written_directly.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         Some(Self {

@@ -28,7 +28,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 pub use content::DiskContent;
 pub use direct::{DirectWrites, Job};
@@ -79,6 +79,8 @@ struct Area {
     failures: AtomicU64,
     /// Whether the file system takes direct writes, as far as is known.
     direct: AtomicBool,
+    /// How many files are written directly.
+    written_directly: AtomicUsize,
     leftovers: leftovers::Leftovers,
 }
 
@@ -170,6 +172,7 @@ impl DiskStore {
             durability,
             failures: AtomicU64::new(0),
             direct: AtomicBool::new(durability == Durability::Full),
+            written_directly: AtomicUsize::new(0),
             leftovers,
         };
         Ok(Self {
