@@ -167,10 +167,23 @@ impl ClientEngine {
         // As long again as it has failed so far: the pauses double.
         let since = self.troubles.get(&key).map_or(now, |trouble| trouble.since);
         let pause = now.saturating_sub(since).clamp(FIRST_RETRY, longest);
-        wait.failures += 1;
         self.troubles
             .insert(key.clone(), Trouble { message, since });
-        self.queue.wait(key, now + pause, wait);
+        if !self.join_later(&key, &wait) {
+            wait.failures += 1;
+            self.queue.wait(key, now + pause, wait);
+        }
+    }
+
+    /// What came of a path since it was looked at says when it is looked at again, for both. Whether anything came.
+    pub(super) fn join_later(&mut self, key: &Key, wait: &Wait) -> bool {
+        let later = self.queue.get(key).filter(|later| later.failures == 0);
+        let Some(mut later) = later.cloned() else {
+            return false;
+        };
+        later.join(wait);
+        self.queue.wait(key.clone(), later.due, later);
+        true
     }
 
     /// After a failure: once nothing is under way, the view is compared with the server.

@@ -364,19 +364,16 @@ impl ClientEngine {
         there.stat != read.stat && !appended
     }
 
-    /// Looks at a path again when it rests; what is known of it since says when.
+    /// Looks at a path again when it rests.
     fn postpone(&mut self, key: Key, mut wait: Wait, hollow: bool, now: Duration) {
-        match self.queue.get(&key).filter(|next| next.failures == 0) {
-            Some(next) => {
-                let mut next = next.clone();
-                next.join(&wait);
-                self.queue.wait(key, next.due, next);
-            }
-            None if hollow => self.hold(key, wait, now),
-            None => {
-                wait.held = false;
-                self.reread(key, wait, now);
-            }
+        if self.join_later(&key, &wait) {
+            return;
+        }
+        if hollow {
+            self.hold(key, wait, now);
+        } else {
+            wait.held = false;
+            self.reread(key, wait, now);
         }
     }
 }

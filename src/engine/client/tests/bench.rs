@@ -173,6 +173,22 @@ impl Bench {
         true
     }
 
+    /// The server's disk is full: it cannot make the first upload that waits.
+    pub(super) fn refuse_upload(&mut self) {
+        let upload = self.jobs.pop_front().unwrap().upload;
+        let failed = Some(Failed {
+            index: 0,
+            code: Code::Fault(Fault::Full),
+            message: "No space left".to_owned(),
+        });
+        let staged = Response::Staged { upload, failed };
+        let mut out = Vec::new();
+        self.engine
+            .response(staged, &[], self.now, &mut out)
+            .unwrap();
+        self.take(out);
+    }
+
     pub(super) fn settle(&mut self) {
         for _ in 0..50_000 {
             let more = self.step(true) | self.deliver() | self.upload();

@@ -84,3 +84,35 @@ fn a_flush_waits_for_a_file_that_was_made_and_not_closed_yet() {
     // The first look at it comes after the flush, and has it rest.
     bench.flush_all();
 }
+
+#[test]
+fn a_file_that_changed_while_its_last_version_failed_is_tried_at_once_and_waited_for() {
+    let mut bench = Bench::new();
+    bench.settle();
+    bench.source.make(1, b"f", Inode::File(vec![0; 100_000]));
+    // It does not fit, time and again: the pauses have become long.
+    for _ in 0..6 {
+        while bench.jobs.is_empty() {
+            bench.step(true);
+            bench.deliver();
+        }
+        bench.refuse_upload();
+    }
+    // Tried once more, and changed meanwhile.
+    while bench.jobs.is_empty() {
+        bench.step(true);
+        bench.deliver();
+    }
+    rewrite(&mut bench.source, vec![1; 70_000], Hint::Settled);
+    bench.step(true);
+    bench.refuse_upload();
+    let start = bench.now;
+    bench.engine.flush(7, bench.now);
+    while bench.flushed.is_empty() {
+        let _ = bench.step(true) || bench.deliver() || bench.upload();
+        assert!(bench.now < start + Duration::from_secs(60), "not answered");
+    }
+    bench.assert_equal();
+    // A full disk has the whole share rest for two seconds.
+    assert!(bench.now < start + Duration::from_millis(2500));
+}
