@@ -9,6 +9,7 @@ mod send;
 mod sending;
 mod servers;
 mod stream;
+mod turns;
 mod union;
 mod watching;
 mod work;

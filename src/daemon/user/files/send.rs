@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 const ATTEMPTS: usize = 5;
 /// An older version that is smaller is not compared, in bytes: to send it whole costs less.
 const WORTH: u64 = 256 * 1024;
+/// Files from this length on take turns, in bytes: of smaller ones a turn is as soon over as it takes to wait for.
+const IN_TURN: u64 = 4 * 1024 * 1024;
 /// Permission bits of what came from a stream.
 const STREAM_MODE: u32 = 0o644;
 
@@ -139,6 +141,7 @@ impl Send<'_> {
             Old::default()
         };
         let expected = file.size();
+        let turn = (expected >= IN_TURN).then(|| self.work.turns.wait());
         let mut left = expected;
         let mut next = |to: &mut Vec<u8>, most: usize| {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(most);
@@ -147,6 +150,7 @@ impl Send<'_> {
             count.map_err(failed())
         };
         let mut closing = self.upload(old, &mut next)?;
+        drop(turn);
         if closing.size() != expected || !file.is_same().map_err(failed())? {
             self.give_up(closing.upload())?;
             self.work.uncount(closing.size());

@@ -2,6 +2,7 @@
 
 use super::get::{self, Target};
 use super::send::{self, Behind, Closing};
+use super::turns::{LONGEST, Turns};
 use super::watching::{Event, Watcher};
 use super::{FileError, Source};
 use crate::daemon::user::Connection;
@@ -82,6 +83,8 @@ pub(super) struct Work {
     pub(super) servers: Servers,
     pub(super) runtime: Handle,
     pub(super) watcher: Watcher,
+    /// Of the files that are sent over the same line.
+    pub(super) turns: Arc<Turns>,
     /// Whether the worker found something where a file was to go.
     found: Arc<AtomicBool>,
 }
@@ -172,13 +175,16 @@ pub(super) async fn carry_out(
 ) {
     let tasks = Arc::new(Mutex::new(tasks));
     let lines = std::thread::available_parallelism().map_or(2, |most| most.get().max(2));
-    let lines: Vec<Arc<Line>> = (0..lines).map(|_| Arc::default()).collect();
+    let lines: Vec<(Arc<Line>, Arc<Turns>)> = (0..lines)
+        .map(|_| (Arc::default(), Arc::new(Turns::new(LONGEST))))
+        .collect();
     let mut workers = JoinSet::new();
-    for (number, line) in (0..servers.jobs.max(1)).zip(lines.iter().cycle()) {
+    for (number, (line, turns)) in (0..servers.jobs.max(1)).zip(lines.iter().cycle()) {
         let worker = Worker {
             servers: servers.clone(),
             first: Arc::clone(first),
             line: Arc::clone(line),
+            turns: Arc::clone(turns),
             own: (number % lines.len() == 0).then(|| Arc::clone(first)),
             tasks: Arc::clone(&tasks),
             watcher: watcher.clone(),
@@ -188,7 +194,7 @@ pub(super) async fn carry_out(
         workers.spawn(worker.run());
     }
     while workers.join_next().await.is_some() {}
-    for line in lines {
+    for (line, _) in lines {
         if let Some(connection) = Arc::into_inner(line).and_then(Line::into_inner) {
             close(connection).await;
         }
@@ -202,6 +208,7 @@ struct Worker {
     servers: Servers,
     first: Arc<Connection>,
     line: Arc<Line>,
+    turns: Arc<Turns>,
     own: Option<Arc<Connection>>,
     tasks: Arc<Mutex<mpsc::Receiver<Task>>>,
     watcher: Watcher,
@@ -271,6 +278,7 @@ impl Worker {
             servers: self.servers.clone(),
             runtime: Handle::current(),
             watcher: self.watcher.clone(),
+            turns: Arc::clone(&self.turns),
             found: Arc::clone(&self.found),
         };
         let done = tokio::task::spawn_blocking(move || work.carry_out(task)).await;
