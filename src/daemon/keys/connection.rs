@@ -28,8 +28,10 @@ const MAX_PENDING: usize = 64;
 const MAX_ANSWERS: usize = 64 * 1024;
 /// Bytes of a large value that are read from the store at a time.
 const PART: usize = 256 * 1024;
-/// How long a client may take for its next bytes inside a value, and to take some of an answer.
+/// How long a client may take to take some of an answer.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long a client may take for its next bytes inside a value: less than others wait for the room that it holds.
+const PAUSED: Duration = Duration::from_secs(8);
 /// How long a value may take to arrive: while it does it holds room that others wait for.
 const ARRIVAL: Duration = Duration::from_secs(300);
 
@@ -151,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let reading = async {
             let reading = self.stream.read_buf(input);
             match arrival {
-                Some(arrival) => timeout_at(arrival.min(Instant::now() + STALLED), reading)
+                Some(arrival) => timeout_at(arrival.min(Instant::now() + PAUSED), reading)
                     .await
                     .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
                 None => reading.await,
@@ -306,8 +308,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> io::Result<Result<(), KeyError>> {
         let mut part = match self.keys.store.read(found, 0, PART).await {
             Ok(Some(part)) => part,
-            // It was replaced in this moment: as good as gone.
-            Ok(None) => return Ok(Ok(())),
+            // The file was opened again, and it was replaced meanwhile.
+            Ok(None) => return Ok(Err(KeyError::Unavailable("it was replaced".into()))),
             Err(error) => return Ok(Err(error)),
         };
         self.answers.extend_from_slice(b"VALUE ");

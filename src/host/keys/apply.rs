@@ -6,11 +6,12 @@ use super::{Action, Bounds, Change, EXPIRIES, KEYS, KeyError, MAX_SPACES, Mode, 
 use super::{PIECES, SPACES};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Longest text of a number that is counted, in bytes.
 const MAX_NUMBER: usize = 64;
-const TOO_MUCH: &str = "the keys take as much as `[kv] max_total` allows";
+pub(super) const TOO_MUCH: &str = "the keys take as much as `[kv] max_total` allows";
 const TOO_MANY: &str = "too many shares have keys";
 
 /// What a change did or why not; a database error concerns all changes of the transaction.
@@ -73,6 +74,8 @@ pub(super) struct Tables<'t> {
     spaces: Table<'t, &'static str, &'static [u8]>,
     numbers: Table<'t, &'static str, u64>,
     row: Vec<u8>,
+    /// The pieces of values that are answers of this transaction: when it is committed they must be there.
+    shown: HashSet<u64>,
 }
 
 /// What is stored of a key: what its row says.
@@ -91,6 +94,7 @@ impl<'t> Tables<'t> {
             spaces: transaction.open_table(SPACES)?,
             numbers: transaction.open_table(NUMBERS)?,
             row: Vec::new(),
+            shown: HashSet::new(),
         })
     }
 
@@ -186,6 +190,26 @@ impl<'t> Tables<'t> {
             }
             Action::Delete | Action::Flush { .. } => Ok(Ok(Outcome::NotFound)),
         }
+    }
+
+    /// Whether any value is an answer of this transaction that is still to be read.
+    pub(super) fn shows(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
+    /// Whether a change would remove such a value: then it has to be part of the next transaction.
+    pub(super) fn would_hide(&self, ledger: &Ledger, change: &Change) -> Result<bool, redb::Error> {
+        let Some(space) = ledger.spaces.get(&change.space).filter(|_| self.shows()) else {
+            return Ok(false);
+        };
+        let old = match change.action {
+            Action::Store { .. } | Action::Delete => {
+                self.old(&row::row_name(space.id, &change.key))?
+            }
+            Action::Count { .. } | Action::Touch { .. } | Action::Flush { .. } => None,
+        };
+        let pieces = old.and_then(|old| old.pieces);
+        Ok(pieces.is_some_and(|number| self.shown.contains(&number)))
     }
 
     fn old(&self, name: &[u8]) -> Result<Option<Old>, redb::Error> {
@@ -292,7 +316,10 @@ impl<'t> Tables<'t> {
         };
         let body = match live.pieces {
             None => Body::Inline(&live.value),
-            Some(number) => Body::Pieces(number),
+            Some(number) => {
+                self.shown.insert(number);
+                Body::Pieces(number)
+            }
         };
         self.put(name, &head, &body)?;
         Ok(Found::new(head, &body, None))

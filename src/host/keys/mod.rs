@@ -24,17 +24,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 mod apply;
 mod change;
+mod job;
 mod row;
 mod snapshot;
 mod sweep;
 mod writer;
 
 pub use change::{Action, Bounds, Change, KeyError, KeyStatus, Mode, Outcome};
+use job::Job;
 pub use row::{Head, MAX_KEY};
 use snapshot::Snapshot;
 pub use snapshot::{Found, Listed, Listing};
@@ -59,12 +61,6 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 type Shown = Result<Arc<Snapshot>, Option<Arc<str>>>;
 
 const OPENING: &str = "the file is being opened";
-
-struct Job {
-    change: Change,
-    answer: oneshot::Sender<Result<Outcome, KeyError>>,
-    _place: OwnedSemaphorePermit,
-}
 
 enum Message {
     Job(Job),
@@ -126,11 +122,7 @@ impl KeyStore {
     pub async fn submit(&self, change: Change) -> Result<Pending, KeyError> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let (answer, pending) = oneshot::channel();
-        let job = Job {
-            change,
-            answer,
-            _place: place.map_err(|_| KeyError::Ended)?,
-        };
+        let job = Job::new(change, answer, place.map_err(|_| KeyError::Ended)?);
         self.send(Message::Job(job))?;
         Ok(Pending(pending))
     }

@@ -44,7 +44,7 @@ enum Value {
     Inline(Bytes),
     Pieces {
         number: u64,
-        /// The state that has them; none when it was found by the writer.
+        /// The state that has them; none until what the writer has found is committed.
         of: Option<Arc<Snapshot>>,
     },
 }
@@ -74,6 +74,13 @@ impl Found {
     #[must_use]
     pub fn length(&self) -> usize {
         self.head.length as usize
+    }
+
+    /// Has it read from a state that holds it.
+    pub(super) fn see(&mut self, state: &Arc<Snapshot>) {
+        if let Value::Pieces { of, .. } = &mut self.value {
+            *of = Some(Arc::clone(state));
+        }
     }
 
     /// Reads from the state that it was found in; none when that cannot be read any more.

@@ -6,7 +6,9 @@ use redb::ReadableTable;
 use std::ops::Bound;
 
 /// Rows that one sweep looks at.
-const MAX_SWEPT: usize = 256;
+const MAX_SWEPT: usize = 2048;
+/// Bytes of keys and values after which a sweep ends.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where sweeping after a flush has come to.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +33,7 @@ impl Sweep {
         ledger: &mut Ledger,
         now: u64,
     ) -> Result<bool, redb::Error> {
-        let mut ended = Vec::new();
+        let (mut ended, mut bytes) = (Vec::new(), 0);
         let until = row::expiry_name(now + 1, &[]);
         for entry in tables.expiries.range::<&[u8]>(..until.as_slice())? {
             if ended.len() >= MAX_SWEPT {
@@ -43,11 +45,16 @@ impl Sweep {
             let space = row::split_name(name)
                 .and_then(|(id, _)| ledger.spaces.values_mut().find(|space| space.id == id));
             if let Some(space) = space {
+                let before = space.bytes;
                 tables.remove(space, name)?;
+                bytes += before.saturating_sub(space.bytes);
             }
             // The row's own, unless nothing knows of the row.
             let expiry = row::expiry_name(*expires, name);
             tables.expiries.remove(expiry.as_slice())?;
+            if bytes > MAX_BYTES {
+                return Ok(true);
+            }
         }
         let flushed = self.flushed(tables, ledger, now)?;
         Ok(flushed || ended.len() >= MAX_SWEPT)
@@ -93,8 +100,13 @@ impl Sweep {
                 names.push(at.clone());
             }
         }
+        let before = space.bytes;
         for name in &names {
             tables.remove(space, name)?;
+            if before.saturating_sub(space.bytes) > MAX_BYTES {
+                (more, at) = (true, name.clone());
+                break;
+            }
         }
         if more {
             self.cursor = Some((space.id, space.flushed, at));

@@ -1,3 +1,5 @@
+mod bounds;
+
 use super::row::{MAX_INLINE, PIECE};
 use super::{Action, Bounds, Change, KeyError, KeyStore, Mode, Outcome};
 use bytes::Bytes;

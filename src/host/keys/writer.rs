@@ -1,10 +1,10 @@
 //! The thread that writes.
 
-use super::apply::{Ledger, Tables};
+use super::apply::{Ledger, TOO_MUCH, Tables};
 use super::row;
 use super::snapshot::Snapshot;
 use super::sweep::Sweep;
-use super::{Action, Bounds, Clock, EXPIRIES, Job, KeyError, Message, Outcome};
+use super::{Bounds, Clock, EXPIRIES, Job, KeyError, Message, Outcome};
 use super::{SPACES, Shown};
 use crate::host::database::{self, Handle, Kind, Reading, StoreError};
 use redb::{Database, ReadableDatabase};
@@ -217,7 +217,7 @@ impl Writer {
         while jobs.len() < MAX_JOBS && bytes < MAX_BYTES {
             match messages.try_recv() {
                 Ok(Message::Job(job)) => {
-                    bytes += weight(&job);
+                    bytes += job.weight();
                     jobs.push(job);
                 }
                 Ok(Message::Reopen(_)) => {}
@@ -228,43 +228,71 @@ impl Writer {
             let outcome = self.ready().and_then(|()| self.commit(&jobs));
             let failure = match outcome {
                 Ok(outcomes) => {
+                    let rest = jobs.split_off(outcomes.len().min(jobs.len()));
                     for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                        answer(job, outcome);
+                        job.answer(outcome);
                     }
-                    return;
+                    if rest.is_empty() {
+                        return;
+                    }
+                    jobs = rest;
+                    continue;
                 }
                 Err(failure) => failure,
             };
             // On a full disk what is small may find room, and what takes none may make some. They keep their order.
             let is_full = matches!(failure, KeyError::Full(_));
-            let has_large = jobs.iter().any(|job| !is_small(job));
+            let has_large = jobs.iter().any(|job| !job.is_small());
             let goes_on = |job: &Job| {
-                is_full && (has_large && is_small(job) || !has_large && !takes_room(job))
+                is_full && (has_large && job.is_small() || !has_large && !job.takes_room())
             };
             let (rest, refused): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(goes_on);
             let is_over = rest.is_empty() || refused.is_empty();
             for job in refused {
-                answer(job, Err(failure.clone()));
+                job.answer(Err(failure.clone()));
             }
             if is_over {
                 rest.into_iter()
-                    .for_each(|job| answer(job, Err(failure.clone())));
+                    .for_each(|job| job.answer(Err(failure.clone())));
                 return;
             }
             jobs = rest;
         }
     }
 
-    /// All of them durable and shown, or none.
+    /// All of them durable and shown, or none. As many as can be part of one transaction: the first in any case.
     fn commit(&mut self, jobs: &[Job]) -> Result<Outcomes, KeyError> {
         let (bounds, now) = (self.bounds, (self.clock)());
-        self.transact(|tables, ledger, _| {
+        let mut outcomes = self.transact(|tables, ledger, sweep| {
             let mut outcomes = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                outcomes.push(tables.apply(ledger, &job.change, bounds, now)?);
+            for Job { change, .. } in jobs {
+                if tables.would_hide(ledger, change)? {
+                    break;
+                }
+                let mut outcome = tables.apply(ledger, change, bounds, now)?;
+                while matches!(outcome, Err(KeyError::Full(TOO_MUCH))) {
+                    // What can be seen no more counts until it is swept. That is not to take along what is still to be read.
+                    if tables.shows() {
+                        return Ok(outcomes);
+                    }
+                    let more = sweep.run(tables, ledger, now)?;
+                    outcome = tables.apply(ledger, change, bounds, now)?;
+                    if !more {
+                        break;
+                    }
+                }
+                outcomes.push(outcome);
             }
             Ok(outcomes)
-        })
+        })?;
+        if let Ok(state) = &*self.show.borrow() {
+            for outcome in &mut outcomes {
+                if let Ok(Outcome::Touched(found)) = outcome {
+                    found.see(state);
+                }
+            }
+        }
+        Ok(outcomes)
     }
 
     fn transact<T>(
@@ -344,29 +372,6 @@ fn load(database: &Database) -> Result<Ledger, redb::Error> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn weight(job: &Job) -> usize {
-    match &job.change.action {
-        Action::Store { value, .. } => value.len(),
-        _ => 0,
-    }
-}
-
-fn is_small(job: &Job) -> bool {
-    weight(job) <= row::MAX_INLINE
-}
-
-fn takes_room(job: &Job) -> bool {
-    matches!(
-        job.change.action,
-        Action::Store { .. } | Action::Count { .. }
-    )
-}
-
-fn answer(job: Job, outcome: Result<Outcome, KeyError>) {
-    // Whoever asked may have gone.
-    let _unheard = job.answer.send(outcome);
 }
 
 fn explain(error: &redb::Error) -> KeyError {
