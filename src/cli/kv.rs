@@ -6,15 +6,18 @@ use super::{log, overview, render, sync};
 use crate::config::Period;
 use crate::daemon::user::Connection;
 use crate::daemon::user::keys::{KeyFailure, RemoteKeys, Storing, Value};
+use crate::host::keys::MAX_KEY;
 use crate::model::escape;
 use crate::model::limits::MAX_VALUE;
 use crate::wire::{Code, KeyEntry, KeyMode, WireBytes};
 use bytes::Bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 pub(super) const EXAMPLES: &str = "Examples:
   syncd kv set greeting hello
@@ -55,8 +58,22 @@ struct KeyArguments {
     #[arg(long)]
     json: bool,
     /// The key
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", value_parser = OsStringValueParser::new().try_map(key))]
     key: OsString,
+}
+
+fn key(key: OsString) -> Result<OsString, String> {
+    match key.len() {
+        1..=MAX_KEY => Ok(key),
+        length => Err(format!("a key has 1 to {MAX_KEY} bytes, not {length}")),
+    }
+}
+
+fn lasting(text: &str) -> Result<Period, String> {
+    match text.parse::<Period>() {
+        Ok(Period(Duration::ZERO)) => Err("it would be gone at once".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 /// Arguments of `syncd kv set`.
@@ -68,7 +85,7 @@ struct SetArguments {
     #[arg(value_name = "VALUE", allow_hyphen_values = true)]
     value: Option<OsString>,
     /// For how long it is there, such as "10m" or "30days" (default: for ever)
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
     expires: Option<Period>,
     /// Only if there is no such key
     #[arg(long, conflicts_with_all = ["if_exists", "if_unique"])]

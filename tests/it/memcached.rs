@@ -39,6 +39,11 @@ const ROWS: &[(&str, &str)] = &[
     ("get n\r\n", "VALUE n 7 2\r\n9 \r\nEND\r\n"),
     ("incr n 18446744073709551615\r\n", "8\r\n"),
     ("decr n 100\r\n", "0\r\n"),
+    // What came with the end of its line, and what white space parts.
+    ("set n 0 0 2\r\n5\n\r\n", "STORED\r\n"),
+    ("incr n 1\r\n", "6\r\n"),
+    ("set n 0 0 4\r\n 5 6\r\n", "STORED\r\n"),
+    ("incr n 2\r\n", "7\r\n"),
     ("set t 0 0 1\r\nx\r\n", "STORED\r\n"),
     (
         "incr t 1\r\n",

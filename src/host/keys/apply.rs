@@ -378,11 +378,13 @@ fn condition(mode: Mode, unique: Option<u64>) -> Option<Outcome> {
 
 /// The next number and its text, which is not shorter than the one before, as in memcached; none when it is no number.
 fn counted(value: &[u8], up: bool, by: u64) -> Option<(u64, String)> {
-    let text = str::from_utf8(value).ok()?.trim_matches(' ');
+    // Up to white space, as there.
+    let mut words = value.split(u8::is_ascii_whitespace);
+    let text = words.find(|word| !word.is_empty())?;
     if text.len() > MAX_NUMBER {
         return None;
     }
-    let number: u64 = text.parse().ok()?;
+    let number: u64 = str::from_utf8(text).ok()?.parse().ok()?;
     let number = if up {
         number.wrapping_add(by)
     } else {
