@@ -19,6 +19,13 @@ pub(super) struct Outcome {
     pub(super) failed: u64,
 }
 
+impl Outcome {
+    /// How many failed that are not named.
+    fn untold(&self) -> u64 {
+        self.failed.saturating_sub(self.failures.len() as u64)
+    }
+}
+
 /// How a command speaks of failures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words {
@@ -89,7 +96,7 @@ pub(super) fn conclude(outcomes: &[Outcome], words: Words) -> Result<(), Report>
     let told = lines(first);
     if outcomes.iter().all(|outcome| lines(outcome) == told) {
         // It is no matter of one server.
-        return using::conclude(&first.failures, words.what);
+        return using::conclude(&first.failures, first.untold(), words.what);
     }
     let mut detail = Vec::new();
     for outcome in outcomes {
@@ -111,7 +118,7 @@ pub(super) fn conclude(outcomes: &[Outcome], words: Words) -> Result<(), Report>
                 detail.push(format!("{server}: {line}"));
             }
         }
-        let untold = outcome.failed.saturating_sub(outcome.failures.len() as u64);
+        let untold = outcome.untold();
         if untold > 0 {
             let more = overview::count(untold, words.noun);
             detail.push(format!("{server}: {more} more {}", words.what));

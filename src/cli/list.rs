@@ -114,7 +114,7 @@ async fn list(union: &mut Union, arguments: &[Argument], style: Style) -> Result
             }
         }
     }
-    using::conclude(&lister.failures, "could not be listed")
+    using::conclude(&lister.failures, 0, "could not be listed")
 }
 
 struct Lister<'a> {

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 const WAITING: usize = 1024;
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(200);
-/// Failures that are kept to be told in the end; each is told when it happens.
-const MAX_FAILURES: usize = 100;
+/// Failures that are named in the end; more are counted.
+const MAX_FAILURES: usize = 10_000;
 
 /// How files are moved.
 #[derive(Debug, Args)]

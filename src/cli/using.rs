@@ -16,7 +16,11 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How long a command may take to end after a signal.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which share is meant, and where.
 #[derive(Debug, Args)]
@@ -85,7 +89,16 @@ where
     runtime::run(|stop| async move {
         let dirs = Dirs::platform().map_err(|error| Report::from_error(Kind::Storage, &error))?;
         let way = Way::find(options, dirs).map_err(|error| sync::explain(&error))?;
-        work(Arc::new(way), stop).await
+        let ended = stop.clone();
+        let patience = async {
+            ended.cancelled().await;
+            tokio::time::sleep(PATIENCE).await;
+        };
+        tokio::select! {
+            done = work(Arc::new(way), stop) => done,
+            // What waits for a line that stalls, or for somebody who writes, would wait long.
+            () = patience => Err(explain("", &FileError::Stopped)),
+        }
     })
 }
 
@@ -156,17 +169,22 @@ pub(super) fn line(path: &str, error: &FileError) -> String {
     }
 }
 
-/// What several failures come to: nothing when there was none.
-pub(super) fn conclude(failures: &[(String, FileError)], what: &str) -> Result<(), Report> {
+/// What several failures, and so many more that are not named, come to: nothing when there was none.
+pub(super) fn conclude(
+    failures: &[(String, FileError)],
+    untold: u64,
+    what: &str,
+) -> Result<(), Report> {
     let gravest = failures.iter().find(|(_, error)| error.ends_all());
     match (failures, gravest) {
         ([], _) => Ok(()),
         ([(path, error)], _) | (_, Some((path, error))) => Err(explain(path, error)),
         (several, None) => {
-            let many = super::overview::count(several.len() as u64, "path");
+            let many = super::overview::count(several.len() as u64 + untold, "path");
             let worst = several.iter().map(|(_, error)| kind(error));
             let kind = worst.max_by_key(|kind| kind.exit_code());
             let lines = several.iter().map(|(path, error)| line(path, error));
+            let lines = lines.chain((untold > 0).then(|| format!("and {untold} more")));
             Err(Report::new(kind.unwrap_or(Kind::Problems), format!("{many} {what}")).detail(lines))
         }
     }

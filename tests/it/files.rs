@@ -1,6 +1,7 @@
 //! `list`, `get`, `upload`, `delete` and `rename`: a share that is used without being mirrored.
 
 mod cached;
+mod ended;
 mod everywhere;
 mod full;
 mod many;

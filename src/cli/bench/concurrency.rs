@@ -276,7 +276,7 @@ async fn timed(mut queue: mpsc::Receiver<Told>) -> Result<Vec<Duration>, Report>
             Event::Failed { path, error } => failures.push((path, error)),
         }
     }
-    using::conclude(&failures, "could not be sent")?;
+    using::conclude(&failures, 0, "could not be sent")?;
     Ok(times)
 }
 

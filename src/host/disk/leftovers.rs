@@ -3,13 +3,15 @@
 //! The file of an upload has the hash of its path in its name from the start, so that it is found again without an orderly
 //! end. Nothing else is remembered of it: whoever builds on it reads what is really there.
 
+mod room;
+
 use super::{Area, look, remove_quietly, stage};
 use crate::engine::ports::{Leftover, StoreError};
 use crate::engine::source::FoundKind;
 use crate::host::clock;
 use crate::host::root::failed;
 use crate::model::limits::{LEAF, LEFTOVER_BYTES, LEFTOVER_LEAST, LEFTOVER_SECONDS, MAX_LEFTOVERS};
-use crate::model::{Fault, LeftoverKey, RelPath};
+use crate::model::{LeftoverKey, RelPath};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fchmod, openat, renameat};
 use rustix::io::{Errno, Result, pread};
@@ -42,6 +44,8 @@ pub(super) struct Kept {
 pub(super) struct Leftovers {
     shelf: Mutex<Shelf>,
     ended: Condvar,
+    /// How often what was left was given up for something else; held while that is done.
+    giving_up: Mutex<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -271,38 +275,6 @@ impl Area {
         if renameat(&self.fd, &*kept.name, &self.fd, &*name).is_ok() {
             kept.name = name;
             shelf.all.insert(key, kept);
-        }
-    }
-
-    /// Gives all leftovers up for what needs their room. Whether there were any.
-    pub(super) fn make_room(&self) -> bool {
-        let all = std::mem::take(&mut self.leftovers.lock().all);
-        let names: Vec<String> = all.into_values().map(|kept| kept.name).collect();
-        if !names.is_empty() {
-            tracing::warn!(
-                leftovers = names.len(),
-                "the disk is full: what unfinished uploads have left is given up"
-            );
-        }
-        self.remove_all(&names);
-        !names.is_empty()
-    }
-
-    /// Makes room for the next attempt at something that found the disk full.
-    pub(super) fn relieve(&self, error: &StoreError) {
-        if error.fault == Fault::Full {
-            self.make_room();
-        }
-    }
-
-    /// Does something once more where only leftovers are in its way.
-    pub(super) fn with_room<T>(
-        &self,
-        go: impl Fn() -> std::result::Result<T, StoreError>,
-    ) -> std::result::Result<T, StoreError> {
-        match go() {
-            Err(error) if error.fault == Fault::Full && self.make_room() => go(),
-            other => other,
         }
     }
 

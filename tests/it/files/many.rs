@@ -68,3 +68,21 @@ fn of_several_who_send_the_same_name_one_wins() {
     let there = fs::read(used.share.join("one")).unwrap();
     assert!(there == noise(winner as u64, 1000 + winner));
 }
+
+#[test]
+fn the_same_content_that_several_send_at_once_is_no_conflict() {
+    let used = Used::new();
+    used.write("one", noise(1, 9_000_000));
+    used.good(&["list"]);
+    let begin = |_| {
+        let mut command = used.command(&["upload", "one", "one"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let all: Vec<_> = (0..6).map(begin).collect();
+    for child in all {
+        let ended = Finished::of(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        used.check(&ended.out);
+    }
+}

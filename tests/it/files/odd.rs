@@ -110,3 +110,18 @@ fn a_name_that_only_the_top_forbids_is_a_name_below_it() {
     used.bad(3, &["rename", "d/.syncd", "/"]);
     assert_eq!(used.good(&["list", "-r"]), "d\nd/.syncd\n");
 }
+
+#[test]
+fn a_file_without_a_length_is_sent_with_what_is_in_it() {
+    let used = Used::new();
+    // A length of 0, and one of a page; there is something else in both.
+    let shown = "/sys/kernel/mm/transparent_hugepage/enabled";
+    for path in ["/proc/version", shown] {
+        let Ok(content) = fs::read(path) else {
+            continue;
+        };
+        used.good(&["upload", path, "there"]);
+        assert_eq!(fs::read(used.share.join("there")).unwrap(), content);
+        used.good(&["delete", "there"]);
+    }
+}

@@ -129,3 +129,30 @@ fn a_server_that_is_not_there_is_said_at_once() {
         assert!(err.contains("cannot reach `127.0.0.1:"), "{err}");
     }
 }
+
+#[test]
+fn two_files_that_go_to_one_name_are_refused_and_one_that_is_named_twice_is_not() {
+    let used = Used::new();
+    used.write("a/one", "of a");
+    used.write("b/one", "of b");
+    let err = used.bad(3, &["upload", "--force", "a/one", "b/one", "/"]);
+    assert!(err.contains("`b/one` would replace `a/one`"), "{err}");
+    assert_eq!(fs::read(used.share.join("one")).unwrap(), b"of a");
+    let sums = used.good(&["upload", "--force", "b/one", "b/one", "/"]);
+    assert_eq!(sums.lines().count(), 1, "{sums}");
+    assert_eq!(fs::read(used.share.join("one")).unwrap(), b"of b");
+}
+
+#[test]
+fn every_path_that_failed_is_named() {
+    let used = Used::new();
+    for n in 0..150 {
+        used.write(&format!("all/{n}"), "x");
+        fs::create_dir_all(used.share.join(format!("all/{n}"))).unwrap();
+    }
+    let err = used.bad(3, &["upload", "-r", "all", "/"]);
+    assert!(err.contains("150 paths could not be sent"), "{err}");
+    for n in 0..150 {
+        assert!(err.contains(&format!("`all/{n}`")), "{n}: {err}");
+    }
+}

@@ -22,6 +22,8 @@ use crate::wire::{Continued, MINOR_SUM, Request, WirePath};
 use feed::{Feed, Next};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often a file that changes while it is read is begun again.
@@ -30,6 +32,9 @@ const ATTEMPTS: usize = 5;
 const WORTH: u64 = 256 * 1024;
 /// Files from this length on take turns, in bytes: of smaller ones a turn is as soon over as it takes to wait for.
 const IN_TURN: u64 = 4 * 1024 * 1024;
+/// How long after the end of a stream it is heard whether the command is ended: Ctrl-C ends who writes, too, and half of what
+/// was to come is not to be taken for all of it.
+const LAST_WORD: Duration = Duration::from_millis(50);
 /// Permission bits of what came from a stream.
 const STREAM_MODE: u32 = 0o644;
 
@@ -142,7 +147,8 @@ impl Send<'_> {
         };
         let expected = file.size();
         let turn = (expected >= IN_TURN).then(|| self.work.turns.wait());
-        let mut left = expected;
+        // Some have no length, but content (`/proc`): of those all is read.
+        let mut left = if expected == 0 { u64::MAX } else { expected };
         let mut next = |to: &mut Vec<u8>, most: usize| {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(most);
             let count = file.append(to, want);
@@ -151,12 +157,12 @@ impl Send<'_> {
         };
         let mut closing = self.upload(old, &mut next)?;
         drop(turn);
-        if closing.size() != expected || !file.is_same().map_err(failed())? {
+        if !file.is_same().map_err(failed())? {
             self.give_up(closing.upload())?;
             self.work.uncount(closing.size());
             return Err(Failure::Again);
         }
-        closing.of_file(path, (attempt, blind), (file.mode(), file.mtime()));
+        closing.of_file(path, attempt, (file.mode(), file.mtime()));
         closing.close().map_err(|stop| self.lost(stop))?;
         Ok(Moved::Closing(Box::new(closing)))
     }
@@ -181,6 +187,12 @@ impl Send<'_> {
         };
         let mut next = |to: &mut Vec<u8>, most| append(stream, to, most).map_err(failed);
         let mut closing = self.upload(old, &mut next)?;
+        let stop = &self.work.watcher.stop;
+        let heard = timeout(LAST_WORD, stop.cancelled());
+        if self.work.runtime.block_on(heard).is_ok() {
+            self.give_up(closing.upload())?;
+            return Err(FileError::Stopped.into());
+        }
         closing.of_stream((STREAM_MODE, stream.mtime()));
         closing.close().map_err(|stop| self.lost(stop))?;
         Ok(closing)

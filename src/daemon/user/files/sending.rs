@@ -10,6 +10,7 @@ use crate::daemon::user::{Connection, Way};
 use crate::host::local::{self, Kind, Local, Replace};
 use crate::model::{Mtime, Name, RelPath, escape};
 use crate::wire::{Given, Op, WireBytes, WirePath, WireTime};
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,12 +127,14 @@ impl Sending<'_> {
         if !is_directory && let Err(error) = self.has_place(&target).await {
             return self.watcher.failed(self.remote.shown(), error).await;
         }
+        let mut targets = HashMap::new();
         for source in sources {
             if self.watcher.stop.is_cancelled() {
                 return;
             }
             let shown = source.shown();
-            if let Err(error) = self.one(source, &target, is_directory).await {
+            let one = self.one(source, &target, is_directory, &mut targets);
+            if let Err(error) = one.await {
                 self.watcher.failed(shown, error).await;
             }
         }
@@ -154,6 +157,7 @@ impl Sending<'_> {
         source: Source,
         target: &RelPath,
         is_directory: bool,
+        targets: &mut HashMap<RelPath, PathBuf>,
     ) -> Result<(), FileError> {
         let path = match source {
             Source::Path { path, .. } => path,
@@ -188,6 +192,19 @@ impl Sending<'_> {
         } else {
             target.clone()
         };
+        match targets.insert(to.clone(), path.clone()) {
+            Some(before) if before == path => {
+                tracing::warn!("`{shown}` is named more than once");
+                return Ok(());
+            }
+            Some(before) if !to.is_root() => {
+                let before = escape(before.as_os_str().as_encoded_bytes());
+                return other(format!(
+                    "`{shown}` would replace `{before}`, which this command sends to `{to}`, too"
+                ));
+            }
+            _ => {}
+        }
         if found.kind == Kind::Directory && !self.recursive {
             return other(format!("`{shown}` is a directory: `--recursive` sends it"));
         }

@@ -248,6 +248,15 @@ fn a_full_disk_gets_the_room_of_leftovers_before_anybody_waits() {
     };
     store.area.with_room(always).unwrap_err();
     assert_eq!(tries.get(), 3, "without leftovers there is no other try");
+    // Somebody else needs room in the same moment, and gives all of it up first.
+    leave(&store, "f", &noise(7, MIB)).unwrap();
+    let beaten = || -> Result<(), StoreError> {
+        match store.area.make_room() {
+            true => Err(StoreError::new(Fault::Full, "full")),
+            false => Ok(()),
+        }
+    };
+    store.area.with_room(beaten).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! its place: the next file goes meanwhile.
 
 use super::feed::Content as Read;
-use super::{Failure, Send};
+use super::{ATTEMPTS, Failure, Send};
 use crate::daemon::client::sender::Stop;
 use crate::daemon::pump::Outgoing;
 use crate::daemon::user::Answers;
@@ -36,8 +36,8 @@ pub(in crate::daemon::user::files) struct Closing {
     read: Read,
     local: Option<PathBuf>,
     attributes: (u32, Mtime),
-    /// Which attempt this is, and whether nobody looked at what is there.
-    attempt: (usize, bool),
+    /// Which attempt this is.
+    attempt: usize,
 }
 
 impl Closing {
@@ -56,16 +56,11 @@ impl Closing {
             read,
             local: None,
             attributes: (0, Mtime { secs: 0, nanos: 0 }),
-            attempt: (1, false),
+            attempt: 1,
         }
     }
 
-    pub(super) fn of_file(
-        &mut self,
-        path: &Path,
-        attempt: (usize, bool),
-        attributes: (u32, Mtime),
-    ) {
+    pub(super) fn of_file(&mut self, path: &Path, attempt: usize, attributes: (u32, Mtime)) {
         self.local = Some(path.to_owned());
         self.attempt = attempt;
         self.attributes = attributes;
@@ -134,7 +129,7 @@ impl Closing {
             remote: &self.remote,
             replace: self.replace,
         };
-        send.attempts(path, self.attempt.0 + 1, false)
+        send.attempts(path, self.attempt + 1, false)
     }
 
     /// Brings it into view if both sides have the same.
@@ -150,6 +145,9 @@ impl Closing {
                 "what the server has stored of `{}` is not what was read here: the sums differ",
                 self.remote
             ))));
+        }
+        if self.local.is_none() {
+            self.work.check()?;
         }
         let path = WirePath::from(&self.remote);
         let given = match self.replace {
@@ -167,10 +165,10 @@ impl Closing {
         };
         let body = digest.0.to_vec();
         match share.change(vec![put], vec![given], body).await {
-            // Nobody has looked: it may be the same, and what to say of it is known then.
+            // Nobody has looked, or it came meanwhile: it may be the same, and what to say of it is known then.
             Err(FileError::Remote {
                 code: Code::Exists, ..
-            }) if self.attempt.1 => {
+            }) if self.local.is_some() && self.attempt < ATTEMPTS => {
                 self.work.found();
                 Err(Failure::Again)
             }
