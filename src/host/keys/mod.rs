@@ -30,6 +30,7 @@ use tokio::time::timeout;
 mod apply;
 mod change;
 mod job;
+mod reserve;
 mod row;
 mod snapshot;
 mod sweep;

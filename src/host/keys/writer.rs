@@ -1,12 +1,15 @@
 //! The thread that writes.
 
+mod opening;
+
 use super::apply::{Ledger, TOO_MUCH, Tables};
+use super::reserve::Reserve;
 use super::row;
 use super::snapshot::Snapshot;
 use super::sweep::Sweep;
 use super::{Bounds, Clock, EXPIRIES, Job, KeyError, Message, Outcome};
 use super::{SPACES, Shown};
-use crate::host::database::{self, Handle, Kind, Reading, StoreError};
+use crate::host::database::{self, Handle, Kind, Reading};
 use redb::{Database, ReadableDatabase};
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -44,6 +47,10 @@ pub(super) struct Writer {
     is_known: bool,
     ledger: Ledger,
     sweep: Sweep,
+    /// Room for what takes none.
+    reserve: Reserve,
+    /// Whether the disk was full when something was last to be stored.
+    is_full: bool,
     /// When the file could not be opened, and why.
     refused: Option<(Instant, Arc<str>)>,
 }
@@ -59,6 +66,8 @@ impl Writer {
         show: watch::Sender<Shown>,
     ) -> Self {
         Self {
+            reserve: Reserve::of(&path),
+            is_full: false,
             path,
             bounds,
             clock,
@@ -88,109 +97,16 @@ impl Writer {
             }
             let now = crate::host::clock::monotonic();
             if now.saturating_duration_since(swept) >= period {
+                self.recover();
                 more = self.sweep();
+                if self.ledger.commits > 0 {
+                    self.keep_reserve();
+                }
                 swept = crate::host::clock::monotonic();
             }
         }
         // Looks that are under way end with an error of the closed file.
         drop(self.database.take());
-    }
-
-    /// Makes sure that the file is open.
-    fn ready(&mut self) -> Result<(), KeyError> {
-        if self.database.is_some() {
-            return Ok(());
-        }
-        let now = crate::host::clock::monotonic();
-        if let Some((at, reason)) = &self.refused
-            && now.saturating_duration_since(*at) < RETRY
-        {
-            return Err(KeyError::Unavailable(Arc::clone(reason)));
-        }
-        match self.open() {
-            Ok(()) => {
-                if self.refused.take().is_some() {
-                    tracing::info!(path = %self.path.display(), "the keys can be used again");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let reason: Arc<str> = chain(&error).into();
-                if self.refused.as_ref().map(|(_, before)| before) != Some(&reason) {
-                    tracing::error!(error = %reason, "the keys are unavailable");
-                }
-                self.read_on(&error, &reason);
-                self.refused = Some((now, Arc::clone(&reason)));
-                Err(KeyError::Unavailable(reason))
-            }
-        }
-    }
-
-    fn open(&mut self) -> Result<(), StoreError> {
-        let (handle, ledger) = database::open_kept(&self.path, KIND, load)?;
-        let snapshot = Snapshot::take(&handle, ledger.spaces.clone());
-        let snapshot = snapshot.map_err(|error| StoreError::new(&self.path, error))?;
-        if self.is_known {
-            // What is shown from here on must be durable, also what a sync that failed had to do with.
-            let synced = std::fs::File::open(&self.path).and_then(|file| file.sync_data());
-            if let Err(error) = synced {
-                drop((snapshot, handle));
-                self.forget_cached();
-                return Err(StoreError::new(&self.path, redb::Error::Io(error)));
-            }
-        }
-        (self.ledger, self.is_known) = (ledger, true);
-        self.sweep = Sweep::default();
-        self.database = Some(handle);
-        self.show(Ok(Arc::new(snapshot)));
-        self.reading = None;
-        Ok(())
-    }
-
-    /// Lets readers go on with what is in a file that cannot be opened to be written.
-    fn read_on(&mut self, error: &StoreError, reason: &Arc<str>) {
-        if self.reading.is_some() {
-            return;
-        }
-        let shown = match error {
-            StoreError::Io { .. } => self.read_only(reason),
-            _ => None,
-        };
-        let Some((reading, snapshot)) = shown else {
-            return self.show(Err(Some(Arc::clone(reason))));
-        };
-        self.show(Ok(Arc::new(snapshot)));
-        self.reading = Some(reading);
-    }
-
-    fn read_only(&self, reason: &Arc<str>) -> Option<(Reading, Snapshot)> {
-        let (reading, ledger) = database::open_to_read(&self.path, KIND, Ledger::read).ok()?;
-        // A change that was refused is not shown, though it may have come as far as the file.
-        if self.is_known && ledger.commits != self.ledger.commits {
-            return None;
-        }
-        let mut snapshot = Snapshot::take(&reading, ledger.spaces).ok()?;
-        snapshot.only_read = Some(Arc::clone(reason));
-        Some((reading, snapshot))
-    }
-
-    /// A reader has met an error: a handle that has seen one is of no use any more.
-    fn look_after(&mut self, seen: &Shown) {
-        let same = match (&*self.show.borrow(), seen) {
-            (Ok(now), Ok(seen)) => Arc::ptr_eq(now, seen),
-            (Err(_), Err(_)) => true,
-            _ => false,
-        };
-        if !same {
-            return;
-        }
-        if self.reading.take().is_some() {
-            let reason = self.refused.as_ref().map(|(_, reason)| Arc::clone(reason));
-            self.show(Err(reason));
-        } else {
-            self.close_failed();
-            let _told = self.ready();
-        }
     }
 
     fn show(&self, shown: Shown) {
@@ -224,6 +140,9 @@ impl Writer {
                 Err(_) => break,
             }
         }
+        if !self.reserve.is_kept() {
+            self.keep_reserve();
+        }
         loop {
             let outcome = self.ready().and_then(|()| self.commit(&jobs));
             let failure = match outcome {
@@ -231,6 +150,9 @@ impl Writer {
                     let rest = jobs.split_off(outcomes.len().min(jobs.len()));
                     for (job, outcome) in jobs.into_iter().zip(outcomes) {
                         job.answer(outcome);
+                    }
+                    if self.is_full {
+                        self.keep_reserve();
                     }
                     if rest.is_empty() {
                         return;
@@ -248,8 +170,13 @@ impl Writer {
             };
             let (rest, refused): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(goes_on);
             let is_over = rest.is_empty() || refused.is_empty();
+            self.is_full |= is_full;
             for job in refused {
                 job.answer(Err(failure.clone()));
+            }
+            if is_over && !rest.is_empty() && is_full && self.reserve.give_up() {
+                jobs = rest;
+                continue;
             }
             if is_over {
                 rest.into_iter()
@@ -258,6 +185,25 @@ impl Writer {
             }
             jobs = rest;
         }
+    }
+
+    /// On a full disk pages that nobody reads any more are made free to be used again: what is to be stored may find no
+    /// other.
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.is_full) && self.ready().is_ok() {
+            let _given_up = self.reserve.give_up();
+            // What the first one frees the second one may use.
+            let done = [(); 2].map(|()| self.transact(|_, _, _| Ok(())));
+            if done.iter().any(Result::is_err) {
+                self.is_full = true;
+            }
+        }
+    }
+
+    /// Keeps room for what takes none.
+    fn keep_reserve(&mut self) {
+        let length = std::fs::metadata(&self.path).map_or(0, |found| found.len());
+        self.reserve.keep(length);
     }
 
     /// All of them durable and shown, or none. As many as can be part of one transaction: the first in any case.
@@ -355,6 +301,7 @@ impl Writer {
             return false;
         }
         let swept = self.transact(|tables, ledger, sweep| sweep.run(tables, ledger, now));
+        self.is_full |= matches!(swept, Err(KeyError::Full(_)));
         swept.unwrap_or(false)
     }
 }
