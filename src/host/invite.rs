@@ -11,6 +11,7 @@ use crate::host::random::{self, RandomError};
 use crate::host::{pem, tls::Pin};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Longest invite, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -88,6 +89,13 @@ impl LocalInvite {
         private::create_dir(&dir)?;
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
         Ok(private::write(&dir.join(FILE), &text)?)
+    }
+
+    /// When its server was last started, as far as that can be told.
+    #[must_use]
+    pub fn published(&self, dirs: &Dirs) -> Option<SystemTime> {
+        let file = dirs.invites().join(&self.server_id).join(FILE);
+        file.metadata().and_then(|found| found.modified()).ok()
     }
 
     /// The authority to believe for this server.

@@ -106,6 +106,21 @@ fn a_second_signal_ends_a_server_that_still_waits() {
 }
 
 #[test]
+fn a_server_at_the_address_of_one_that_ended_is_meant_without_being_named() {
+    let sandbox = Sandbox::new();
+    write(&sandbox.dir("source"), "f", "f");
+    let (mut before, address) = Daemon::server(&sandbox, &sandbox.dir("before"));
+    before.stop();
+    let mut start = sandbox.syncd();
+    start.args(["server", "-d", "after", "--listen", &address]);
+    let (mut after, _) = Daemon::server_with(&sandbox, "server after it", &mut start);
+    let run = sandbox.run(&["client", "-d", "source", "--once"]);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert_eq!(std::fs::read(sandbox.path("after/f")).unwrap(), b"f");
+    after.stop();
+}
+
+#[test]
 fn a_server_that_ended_or_was_killed_is_not_looked_for_while_another_runs() {
     let sandbox = Sandbox::new();
     let (mut killed, _) = Daemon::server(&sandbox, &sandbox.dir("killed"));

@@ -22,6 +22,7 @@ use crate::host::{clock, net};
 use crate::model::limits::HANDSHAKE_SECONDS;
 use crate::wire::{JoinAnswer, JoinCode, JoinRequest, JoinSecret};
 use dial::{exchange, handshake, keyless, local, refused, unreachable};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -94,7 +95,17 @@ impl Connector {
         let running = all
             .iter()
             .filter(|invite| net::is_anybody_at(&invite.addresses));
-        let running: Vec<LocalInvite> = running.cloned().collect();
+        let mut running: Vec<LocalInvite> = running.cloned().collect();
+        // Of several for one address the one that was started last is there.
+        running.sort_by_key(|invite| Reverse(invite.published(&self.dirs)));
+        let mut taken = HashSet::new();
+        running.retain(|invite| {
+            let fresh = invite
+                .addresses
+                .iter()
+                .filter(|at| taken.insert(String::clone(at)));
+            fresh.count() == invite.addresses.len()
+        });
         if running.is_empty() { all } else { running }
     }
 
