@@ -5,7 +5,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,15 +68,12 @@ impl Reserve {
         }
     }
 
-    fn extend(&self, wanted: u64) -> std::io::Result<()> {
+    fn extend(&self, wanted: u64) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false);
         let mut file = std::os::unix::fs::OpenOptionsExt::mode(options, 0o600).open(&self.path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, wanted) {
-            Err(Errno::OPNOTSUPP) => {
-                let zeros = vec![0; usize::try_from(LEAST).unwrap_or_default()];
-                (0..wanted / LEAST).try_for_each(|_| file.write_all(&zeros))
-            }
+            Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(wanted), &mut file).map(drop),
             done => Ok(done?),
         }
     }

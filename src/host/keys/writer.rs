@@ -192,11 +192,9 @@ impl Writer {
     fn recover(&mut self) {
         if std::mem::take(&mut self.is_full) && self.ready().is_ok() {
             let _given_up = self.reserve.give_up();
-            // What the first one frees the second one may use.
-            let done = [(); 2].map(|()| self.transact(|_, _, _| Ok(())));
-            if done.iter().any(Result::is_err) {
-                self.is_full = true;
-            }
+            // What the first one frees the second one may use. Where neither is of use the next refusal asks for them again.
+            let freed = self.transact(|_, _, _| Ok(()));
+            let _used = freed.and_then(|()| self.transact(|_, _, _| Ok(())));
         }
     }
 
